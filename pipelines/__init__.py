@@ -1,0 +1,1 @@
+"""Ten machine-learning systems, each a closed loop, on one platform."""
