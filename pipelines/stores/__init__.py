@@ -1,0 +1,1 @@
+"""What outlives a process: the lake, the action log, features (Feast) and the registry (MLflow)."""

@@ -1,0 +1,155 @@
+"""Features online: what was built since the last time is written, and read back for requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from filelock import FileLock
+
+from pipelines.case_study import CaseStudy, FeatureTable
+from pipelines.settings import Platform
+from pipelines.stores.feature_store import feature_columns, own_name, project_name, quiet
+from pipelines.stores.files import read_json, write_json
+from pipelines.stores.workspace import Workspace
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def materialize(case: CaseStudy, ws: Workspace, store: FeatureStore, as_of: datetime) -> dict[str, datetime]:
+    """Write each view's newest rows up to `as_of` to the online store; return how far each view reaches.
+
+    Only snapshots that were built since the last time are written, and a moment before it is left alone:
+    online stores let an older row overwrite a newer one.
+    """
+    reached: dict[str, datetime] = {}
+    done_file = _note_file(case, ws, store.project)
+    with FileLock(ws.online / ".materialize.lock"):
+        done: dict[str, Any] = read_json(done_file) if done_file.exists() else {}
+        for table in case.features:
+            built = read_json(ws.features / "_daily" / table.name / "state.json")
+            state = {key: built[key] for key in ("definition", "until", "rewinds")}
+            before = done.get(table.name)
+            if before is not None and not _still_there(table, ws, store, before):
+                before = None
+            end = as_of if before is None else max(as_of, datetime.fromisoformat(before["until"]))
+            start = _unwritten(state, before)
+            if start <= min(end, _midnight(state["until"])):
+                with quiet(), _replacing(store, before is None or start <= _written(before)):
+                    store.materialize(start, end, feature_views=[table.name])
+            done[table.name] = {"until": end.isoformat(), "state": state}
+            write_json(done_file, done)
+            reached[table.name] = end
+    return reached
+
+
+def _note_file(case: CaseStudy, ws: Workspace, project: str) -> Path:
+    """Name the file that says what stands online: one a store, for what one holds another may not."""
+    store = "" if project == own_name(ws) else f"-{project}"
+    return ws.online / f"materialized-{case.name}{store}.json"
+
+
+def _unwritten(state: Mapping[str, Any], before: Mapping[str, Any] | None) -> datetime:
+    """Find the first midnight whose snapshot, if there is one, is not online yet.
+
+    `state` is that of the built snapshots, `before` what was noted when they were last written. Snapshots
+    that were thrown away since then, and built again, are not online.
+    """
+    noted = before.get("state") if before is not None else None
+    if before is None or noted is None or noted["definition"] != state["definition"]:
+        return _EPOCH
+    if state["rewinds"][: len(noted["rewinds"])] != noted["rewinds"]:
+        return _EPOCH
+    rewound = [_midnight(day) for day in state["rewinds"][len(noted["rewinds"]) :]]
+    return min([_written(before) + timedelta(microseconds=1), *rewound])
+
+
+def _written(before: Mapping[str, Any]) -> datetime:
+    """Return the last midnight whose snapshot was written."""
+    return min(_midnight(before["state"]["until"]), datetime.fromisoformat(before["until"]))
+
+
+@contextmanager
+def _replacing(store: FeatureStore, again: bool) -> Iterator[None]:
+    """Let snapshots that were built `again` replace the rows that were written of them.
+
+    Redis refuses a row that is not newer than its own, which else is right: a straggler changes nothing.
+    """
+    online = store.config.online_store
+    refusing = again and getattr(online, "skip_dedup", None) is False
+    if refusing:
+        online.skip_dedup = True
+    try:
+        yield
+    finally:
+        if refusing:
+            online.skip_dedup = False
+
+
+def stands_online(case: CaseStudy, ws: Workspace, store: FeatureStore) -> bool:
+    """Say whether what was noted as written can still be read. Raises what the store's driver raises."""
+    path = _note_file(case, ws, store.project)
+    done: dict[str, Any] = read_json(path) if path.exists() else {}
+    return all(
+        table.name in done and _still_there(table, ws, store, done[table.name]) for table in case.features
+    )
+
+
+def _still_there(table: FeatureTable, ws: Workspace, store: FeatureStore, before: Mapping[str, Any]) -> bool:
+    """Ask for a row that was written: a store that was emptied since then has to be filled again."""
+    last = _written(before)
+    folders = sorted((ws.features / table.name).glob("date=*/part.parquet"), reverse=True)
+    written = next((each for each in folders if _midnight(each.parent.name[5:]) <= last), None)
+    if written is None:
+        return True
+    names = [field.name for field in store.get_feature_view(table.name).features]
+    row = pl.read_parquet(written, n_rows=1).row(0, named=True)
+    if all(row[name] is None for name in names):
+        return True
+    found = online_columns(
+        store, [f"{table.name}:{name}" for name in names], [{key: row[key] for key in table.keys}]
+    )
+    return any(found[name][0] is not None for name in names)
+
+
+def _midnight(day: str | None) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC) if day else _EPOCH
+
+
+def online_rows(store: FeatureStore, service: str, keys: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Read the service's features of some entities as they stand online, in declared order."""
+    found = store.get_online_features(store.get_feature_service(service), [dict(each) for each in keys])
+    values = found.to_dict()
+    names = feature_columns(store, service)
+    return [{name: values[name][row] for name in names} for row in range(len(keys))]
+
+
+def online_columns(
+    store: FeatureStore, features: Sequence[str], keys: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Any]]:
+    """Read named features ("view:feature") of some entities as they stand online, a list each."""
+    found: dict[str, list[Any]] = store.get_online_features(
+        list(features), [dict(each) for each in keys]
+    ).to_dict()
+    return found
+
+
+def materialized(case: CaseStudy, ws: Workspace, platform: Platform) -> datetime | None:
+    """Read up to which moment all views stand online; None before the first materialization."""
+    path = _note_file(case, ws, project_name(ws, platform))
+    done: dict[str, Any] = read_json(path) if path.exists() else {}
+    if any(table.name not in done for table in case.features) or not done:
+        return None
+    return min(datetime.fromisoformat(done[table.name]["until"]) for table in case.features)
+
+
+def online_row(store: FeatureStore, service: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Read the service's features of one entity as they stand online, in declared order."""
+    return online_rows(store, service, [keys])[0]
