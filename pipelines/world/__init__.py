@@ -1,0 +1,1 @@
+"""The simulated users' engine and its drift scenarios. Only worlds and runners may import it."""
