@@ -1,0 +1,69 @@
+"""The last word on a list: nothing seen before, not all alike, some of it fresh."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+
+
+def diversify(scores: Floats, groups: list[frozenset[int]], k: int, cap: int) -> Ints:
+    """Take the best k in order of score, with at most `cap` of any group, as far as candidates allow.
+
+    `groups[i]` are the groups (genres) of item i. Items held back by the cap fill the remaining places
+    in order of score, so that the list is never shorter than min(k, n). Returns positions into `scores`.
+    """
+    order = np.lexsort((np.arange(len(scores)), -scores))
+    taken: list[int] = []
+    held: list[int] = []
+    count: dict[int, int] = {}
+    for item in order:
+        if len(taken) == k:
+            break
+        if any(count.get(group, 0) >= cap for group in groups[item]):
+            held.append(int(item))
+            continue
+        taken.append(int(item))
+        for group in groups[item]:
+            count[group] = count.get(group, 0) + 1
+    return np.array([*taken, *held[: k - len(taken)]], dtype=np.int64)
+
+
+def marginal_relevance(scores: Floats, vectors: Floats, k: int, trade: float) -> Ints:
+    """Take k items by maximal marginal relevance (Carbonell & Goldstein 1998).
+
+    Greedily takes the item with the greatest score - trade · (greatest cosine with one taken before).
+    `scores` (n,) should be on the scale of a logit or a probability; `vectors` (n, d) need not be
+    normalised. With trade 0 it is a sort by score; ties go to the lower index.
+    """
+    n = len(scores)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, length, out=np.zeros_like(vectors, dtype=np.float64), where=length > 0)
+    left = np.asarray(scores, dtype=np.float64).copy()
+    nearest = np.zeros(n)
+    taken = np.empty(min(k, n), dtype=np.int64)
+    for place in range(len(taken)):
+        best = int(np.argmax(left - trade * nearest))
+        taken[place] = best
+        left[best] = -np.inf
+        nearest = np.maximum(nearest, unit @ unit[best])
+    return taken
+
+
+def refresh(ranked: Ints, fresh: NDArray[np.bool_], k: int, places: int) -> Ints:
+    """Give the last of k places to fresh items until the list holds at least `places` of them.
+
+    `ranked` are item positions, best first (longer than k); `fresh` marks positions. The best fresh items
+    from below replace the worst stale ones; the order of score is kept. Without enough fresh items,
+    as many as there are.
+    """
+    top, below = ranked[:k], ranked[k:]
+    missing = places - int(fresh[top].sum())
+    incoming = below[fresh[below]][: max(missing, 0)]
+    if not len(incoming):
+        return top
+    stale = np.flatnonzero(~fresh[top])[::-1][: len(incoming)]
+    kept = np.delete(top, stale)
+    return np.concatenate([kept, incoming[: len(stale)]])
