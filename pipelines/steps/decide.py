@@ -1,0 +1,140 @@
+"""Decide: what was watched becomes a decision, with its reasons in words.
+
+`retrain` where there is a reason and nothing speaks against it; `hold` while a column is broken upstream, since a
+model must not learn from it; `wait` where there is no reason, or cooldown and budget do not allow another retrain yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pipelines.learning.estimated_performance import METRIC
+from pipelines.settings import Triggers
+from pipelines.steps.incidents import Incident
+from pipelines.steps.signals import Signals
+
+PERFORMANCE, DRIFT, ESTIMATED = "performance.dropped", "drift.found", "performance.estimated"
+LABELS, AGE = "labels.matured", "model.aged"
+KINDS = (PERFORMANCE, DRIFT, ESTIMATED, LABELS, AGE)
+"""The kinds of reasons, the gravest first."""
+
+SHOWN = 5  # columns that a drift's words name; the report shows all
+Action = Literal["retrain", "hold", "wait"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A reason to retrain: its kind, and in words."""
+
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and why. `reasons` speak for a retrain, the gravest first, whatever the action is.
+
+    `incidents` are open and closed ones; an open one holds training. `until` is when a retrain would be
+    allowed again, and `bound` what forbids it before.
+    """
+
+    action: Action
+    reasons: tuple[Reason, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    until: datetime | None = None
+    bound: str = ""
+
+    @property
+    def cause(self) -> str:
+        """Say why to retrain, and which of the rows to learn from are broken."""
+        told = [reason.words for reason in self.reasons]
+        return "; ".join(told + [each.words for each in self.incidents if each.until is not None])
+
+    @property
+    def words(self) -> str:
+        """Say what is done, and why."""
+        why = "; ".join(reason.words for reason in self.reasons) or "no reason to retrain"
+        if self.action == "hold":
+            broken = "; ".join(each.words for each in self.incidents if each.until is None)
+            return f"hold: {broken}" + (
+                f"; else there would be reason to retrain: {why}" if self.reasons else ""
+            )
+        if self.until is not None:
+            return f"wait until {self.until:%Y-%m-%d %H:%M} UTC ({self.bound}): {why}"
+        return f"retrain: {self.cause}" if self.action == "retrain" else f"wait: {why}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a JSON file holds."""
+        return {
+            "action": self.action,
+            "words": self.words,
+            "until": None if self.until is None else self.until.isoformat(),
+            "reasons": [{"kind": each.kind, "words": each.words} for each in self.reasons],
+            "incidents": [each.as_json() for each in self.incidents],
+        }
+
+
+def decide(signals: Signals, triggers: Triggers, history: Sequence[datetime], now: datetime) -> Decision:
+    """Decide at a moment; `history` tells when retrains were asked for, in any order."""
+    reasons, incidents = tuple(_reasons(signals, triggers, now)), tuple(signals.incidents)
+    if any(each.until is None for each in incidents):
+        return Decision("hold", reasons, incidents)
+    if not reasons:
+        return Decision("wait", (), incidents)
+    until, bound = max(_bounds(triggers, history), default=(now, ""))
+    if until > now:
+        return Decision("wait", reasons, incidents, until, bound)
+    return Decision("retrain", reasons, incidents)
+
+
+def _bounds(triggers: Triggers, history: Sequence[datetime]) -> Iterator[tuple[datetime, str]]:
+    """Yield until when each bound forbids a retrain, and its name."""
+    asked, budget = sorted(history), triggers.budget
+    if asked:
+        yield (
+            asked[-1] + triggers.cooldown,
+            f"cooldown: the last retrain was asked for on {asked[-1]:%Y-%m-%d}",
+        )
+    if budget is not None and len(asked) >= budget.retrains:
+        told = f"budget: {budget.retrains} retrains within {budget.days} days"
+        yield asked[-budget.retrains] + timedelta(days=budget.days), told
+
+
+def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reason]:
+    found, estimated, trained = signals.performance, signals.estimated, signals.trained
+    since = (
+        f" since {trained:%Y-%m-%d}, the day of the last training" if trained else " since the last training"
+    )
+    if found is not None and found.fell(triggers.performance_drop):
+        rows = (
+            f"rows of {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}"
+            if found.start and found.end
+            else "newer rows"
+        )
+        yield Reason(
+            PERFORMANCE,
+            f"{found.metric} of version {found.version} is {found.now.value:.4f} "
+            f"[{found.now.low:.4f}, {found.now.high:.4f}] on {rows}, and was {found.then:.4f} ± {found.then_half:.4f}",
+        )
+    if signals.alarms:
+        drifting = f"drift since {signals.drifting_since}: " if signals.drifting_since else "drift: "
+        more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
+        yield Reason(DRIFT, drifting + "; ".join([*signals.alarms[:SHOWN], *more]))
+    if (
+        estimated is not None
+        and triggers.estimated_drop is not None
+        and estimated.fell(triggers.estimated_drop)
+    ):
+        yield Reason(
+            ESTIMATED,
+            f"the scores of the days before {now:%Y-%m-%d}, whose labels have not come, lead to expect {METRIC} "
+            f"{estimated.now.value:.4f} [{estimated.now.low:.4f}, {estimated.now.high:.4f}], and those the model "
+            f"was judged by {estimated.then.value:.4f}",
+        )
+    if triggers.new_labels is not None and signals.new_labels >= triggers.new_labels:
+        yield Reason(LABELS, f"{signals.new_labels:,} labels matured{since}")
+    if triggers.max_age is not None and trained and now - trained >= timedelta(days=triggers.max_age):
+        yield Reason(AGE, f"the model is {(now - trained).days} days old: nothing was learned{since}")

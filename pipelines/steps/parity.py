@@ -1,0 +1,127 @@
+"""Parity: what answers were given with, beside what training would be given for the same moments.
+
+Training and serving read the same features by different ways: the point-in-time join of the offline
+store, and the online store as it stood. Where the two differ, a model is used on what it never learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from pipelines.case_study import CaseStudy, EventLog
+from pipelines.errors import UsageError
+from pipelines.settings import Platform
+from pipelines.stores.schemas import SERVED
+from pipelines.stores.workspace import Workspace
+
+STORE_DOWN = "the online store was down: answered without features"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared: requests, single values, differences by feature, and what explains the rest.
+
+    `excused` counts the requests that were answered knowingly without features.
+    """
+
+    start: datetime
+    end: datetime
+    requests: int
+    values: int
+    differences: Mapping[str, int] = field(default_factory=dict)
+    examples: tuple[Mapping[str, Any], ...] = ()
+    excused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def equal(self) -> bool:
+        """Say whether every value that was served is what training would be given."""
+        return not self.differences
+
+    def summary(self) -> str:
+        """Say it in a line."""
+        if not self.requests and not self.excused:
+            since = f"{self.start:%Y-%m-%d %H:%M} UTC"
+            return f"parity: nothing was answered since {since}: look further back with --days"
+        if self.equal:
+            found = f"{self.values:,} values of {self.requests:,} requests are what training would be given"
+        else:
+            counts = ", ".join(f"{name} {count:,}" for name, count in self.differences.items())
+            found = f"{self.requests:,} requests differ from what training would be given in: {counts}"
+        left_out = "".join(f"; {count:,} left out: {why}" for why, count in self.excused.items())
+        return f"parity: {found}{left_out}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Turn it into JSON's types."""
+        return asdict(self) | {
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+            "equal": self.equal,
+        }
+
+
+def parity(
+    case: CaseStudy, ws: Workspace, log: EventLog, platform: Platform, end: datetime, days: int
+) -> Parity:
+    """Compare the features of the requests answered in the `days` before `end` (UTC).
+
+    Each request is held to the moment up to which features stood online when it was answered.
+    """
+    if case.serving is None:
+        raise UsageError(f"{case.name} does not say how it answers requests: there is nothing to compare")
+    start = end - timedelta(days=days)
+    served = _served(log, start, end)
+    if served.is_empty():
+        return Parity(start, end, 0, 0)
+    down = served.filter(~pl.col("features_read"))
+    excused = {STORE_DOWN: down.height} if down.height else {}
+    rows = served.filter("features_read")
+    if rows.is_empty():
+        return Parity(start, end, 0, 0, excused=excused)
+    return _compare(case, ws, platform, rows, Parity(start, end, rows.height, 0, excused=excused))
+
+
+def _served(log: EventLog, start: datetime, end: datetime) -> pl.DataFrame:
+    """Read what answers were given with."""
+    time = pl.col("request_time")
+    parts = [
+        batch.rows.filter((time >= start) & (time < end)) for _, batch in log.read() if batch.table == SERVED
+    ]
+    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
+
+
+def _compare(case: CaseStudy, ws: Workspace, platform: Platform, rows: pl.DataFrame, told: Parity) -> Parity:
+    from pipelines.stores.feature_store import historical, open_store
+
+    assert case.serving is not None
+    store = open_store(case, ws, platform)
+    own = case.serving.own
+    keys = sorted({key for table in case.features if table.name in own for key in table.keys})
+    asked = rows.select("request_id", "features_as_of", *keys)
+    expected = historical(store, case.service, asked, "features_as_of", own)
+    names = [name for name in expected.columns if name not in asked.columns]
+    differences: dict[str, int] = {}
+    examples: list[Mapping[str, Any]] = []
+    for name in names:
+        kind = expected.schema[name]
+        differing = ~rows[name].cast(kind).eq_missing(expected[name])
+        if not differing.any():
+            continue
+        differences[name] = int(differing.sum())
+        place = int(differing.arg_true()[0])
+        row = {"request_id": rows["request_id"][place], "feature": name}
+        examples.append({**row, "served": str(rows[name][place]), "expected": str(expected[name][place])})
+    return Parity(
+        told.start,
+        told.end,
+        rows.height,
+        rows.height * len(names),
+        differences,
+        tuple(examples[:_SHOWN]),
+        told.excused,
+    )

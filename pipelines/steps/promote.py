@@ -1,0 +1,265 @@
+"""Promote: judge a model against the champion of this very moment, record why, and move the alias or not.
+
+Everything happens under the registry's lock, from reading the champion to moving the alias, so that two
+promotions cannot both win. A rejected challenger is a normal outcome.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.case_study import CaseStudy
+from pipelines.errors import LoopError
+from pipelines.learning.scores import Scores, score
+from pipelines.settings import CaseParams, Gate, Platform
+from pipelines.steps.evaluate import MODEL, Evaluation, read_evaluation
+from pipelines.steps.gate import CHAMPION, Judgement, Reason, judge
+from pipelines.steps.run_content import origin_tags, run_content, verdict_tags
+from pipelines.steps.split import find_protocol, split
+from pipelines.stores import registry as aliases
+from pipelines.stores.files import write_json
+from pipelines.stores.models import check, load_model, read_record
+from pipelines.stores.registry import Registry, Version
+from pipelines.stores.workspace import Workspace
+
+Decision = Literal["promoted", "challenger", "passed", "rejected", "unchanged", "blocked"]
+ROLLED_BACK = "rolled_back"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What came of a model.
+
+    `promoted`: it is the champion now; `challenger`: it waits for live users; `passed`: the gate is clear,
+    but this run may not move the alias; `rejected`: the gate is not; `unchanged`: it is the champion
+    already; `blocked`: the champion could not be rescored, so nothing may replace it unseen.
+    """
+
+    decision: Decision
+    version: str
+    digest: str
+    alias: str | None
+    champion: str | None
+    reasons: tuple[Reason, ...] = ()
+    why: str = ""
+
+    def summary(self) -> str:
+        """Say in a line what was decided."""
+        return f"version {self.version} {self.decision}: {self.why}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the receipt: no wall times, so that the same outcome is the same file."""
+        content = asdict(self)
+        content["reasons"] = [
+            {**asdict(each), "estimate": None if each.estimate is None else each.estimate.as_json()}
+            for each in self.reasons
+        ]
+        return content
+
+
+def promote(
+    case: CaseStudy,
+    ws: Workspace,
+    as_of: datetime,
+    params: CaseParams,
+    platform: Platform,
+    gate: Gate,
+    registry: Registry,
+    *,
+    mode: Literal["direct", "canary"] = "direct",
+    move_alias: bool = True,
+    origin: str = "",
+    receipt: Path | None = None,
+) -> Promotion:
+    """Judge the model of `ws`, log its run, register it, and move `champion` or `challenger` if it passes.
+
+    Idempotent: the same model and evaluation against the same champion give the same run, version and
+    aliases. `origin` 'runs' never replaces a champion that another origin made. The verdict is also
+    written to `receipt`. Raise LoopError where the registry cannot be read, and, after recording it, where
+    the champion cannot be rescored.
+    """
+    evaluation = _own_evaluation(ws, as_of, gate)
+    with registry.lock():
+        champion = registry.champion()
+        if champion is not None and champion.digest == evaluation.content["model"]:
+            promotion = _unchanged(champion)
+        else:
+            job = _Job(case, ws, as_of, params, platform, gate, registry, evaluation, champion, origin)
+            promotion = _decide(job, mode, move_alias)
+    if receipt is not None:
+        write_json(receipt, promotion.as_json())
+    if promotion.decision == "blocked":
+        raise LoopError(promotion.why)
+    return promotion
+
+
+def rollback(registry: Registry, reason: str = "asked for") -> Promotion:
+    """Make the previous champion the champion again, and mark the other so that no gate brings it back.
+
+    Rolling back twice returns to where it started. Raise LoopError where there is no previous champion.
+    """
+    with registry.lock():
+        bad, good = registry.champion(), registry.previous()
+        if bad is None or good is None:
+            raise LoopError(f"{registry.name} has no previous champion to roll back to")
+        why = f"rolled back from version {bad.number} to version {good.number}: {reason}"
+        registry.tag(bad, {ROLLED_BACK: reason, "decision": "rolled back", "why": why})
+        registry.untag(good, ROLLED_BACK)
+        registry.tag(good, {"decision": "promoted", "why": why})
+        registry.crown(good)
+    return Promotion("promoted", good.number, good.digest, aliases.CHAMPION, good.number, (), why)
+
+
+def retire(registry: Registry, reason: str = "asked for") -> str:
+    """Take the alias from a champion that today's code cannot score; nothing serves until the next promotion.
+
+    Return what was done, in words. Raise LoopError where there is no champion.
+    """
+    with registry.lock():
+        champion = registry.champion()
+        if champion is None:
+            raise LoopError(f"{registry.name} has no champion to retire")
+        why = f"version {champion.number} was retired: {reason}"
+        registry.tag(champion, {"decision": "retired", "why": why})
+        registry.drop_alias(aliases.CHAMPION)
+    return why
+
+
+def _own_evaluation(ws: Workspace, as_of: datetime, gate: Gate) -> Evaluation:
+    """Read the evaluation, and refuse one of another model, moment or number of resamples."""
+    evaluation = read_evaluation(ws)
+    manifest = check(ws.model)
+    wanted = {
+        "model": manifest["digest"],
+        "as_of": as_of.isoformat(),
+        "resamples": gate.resamples,
+        "confidence": gate.confidence,
+    }
+    for name, value in wanted.items():
+        if evaluation.content[name] != value:
+            raise LoopError(
+                f"{ws.evaluation} was made with {name} {evaluation.content[name]}, not {value}: evaluate "
+                "again first"
+            )
+    return evaluation
+
+
+def _unchanged(champion: Version) -> Promotion:
+    why = f"version {champion.number} holds this very model and is the champion already"
+    return Promotion(
+        "unchanged", champion.number, champion.digest, aliases.CHAMPION, champion.number, (), why
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a decision rests on."""
+
+    case: CaseStudy
+    ws: Workspace
+    as_of: datetime
+    params: CaseParams
+    platform: Platform
+    gate: Gate
+    registry: Registry
+    evaluation: Evaluation
+    champion: Version | None
+    origin: str
+
+
+def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
+    scores, judgement = job.evaluation.scores, None
+    try:
+        if job.champion is not None:
+            scores = _with_champion(job, job.champion)
+    except Exception as error:  # whatever keeps it from being scored must not read as "there is none"
+        decision, why = _blocked(job, error)
+    else:
+        judgement = _judge(job, scores)
+        decision, why = _decision(judgement, job, mode, move_alias)
+    version = _record(job, scores, judgement, decision, why)
+    alias = {"promoted": aliases.CHAMPION, "challenger": aliases.CHALLENGER}.get(decision)
+    if decision == "promoted":
+        job.registry.crown(version)
+    elif decision == "challenger":
+        job.registry.set_alias(aliases.CHALLENGER, version)
+    before = None if job.champion is None else job.champion.number
+    now = version.number if decision == "promoted" else before
+    reasons = () if judgement is None else judgement.reasons
+    return Promotion(decision, version.number, version.digest, alias, now, reasons, why)
+
+
+def _with_champion(job: _Job, champion: Version) -> Scores:
+    """Measure the champion on the evaluation's rows, units and draws."""
+    content = job.evaluation.content
+    model = load_model(job.case, job.registry.load(champion))
+    divided = split(job.case, job.ws, job.as_of, job.params, job.platform, content["protocol"])
+    measure = find_protocol(job.case, content["protocol"]).measure
+    measured = measure(model, divided.train, divided.test, None)
+    if content["primary"] not in measured.statistics:
+        raise LoopError(f"'{content['primary']}' does not apply to it")
+    scores = score({CHAMPION: measured}, content["primary"], content["resamples"], content["seed"])
+    return job.evaluation.scores.merged(scores)
+
+
+def _blocked(job: _Job, error: Exception) -> tuple[Decision, str]:
+    number = "?" if job.champion is None else job.champion.number
+    return "blocked", (
+        f"the champion, version {number}, could not be rescored on these rows "
+        f"({type(error).__name__}: {error}): nothing was promoted. Mend the case so that it can be scored, "
+        f"roll back (`loop rollback {job.registry.name}`), or let the next model be judged by the "
+        f"heuristics alone (`loop registry retire {job.registry.name}`)"
+    )
+
+
+def _judge(job: _Job, scores: Scores) -> Judgement:
+    """Ask the gate, and refuse a model that was rolled back: the gate's figures did not find it out."""
+    rival = None if job.champion is None else CHAMPION
+    judgement = judge(scores, job.case.framing, job.gate, MODEL, job.evaluation.heuristic, rival)
+    known = job.registry.find(str(job.evaluation.content["model"]))
+    if known is None or ROLLED_BACK not in known.tags:
+        return judgement
+    words = (
+        f"version {known.number} was rolled back ({known.tags[ROLLED_BACK]}); delete its tag '{ROLLED_BACK}' "
+        "in MLflow to let it try again"
+    )
+    return Judgement((*judgement.reasons, Reason("history", False, words)))
+
+
+def _decision(judgement: Judgement, job: _Job, mode: str, move_alias: bool) -> tuple[Decision, str]:
+    words, champion = judgement.words, job.champion
+    if not judgement.passed:
+        return "rejected", words
+    if not move_alias:
+        return "passed", f"judged inside an experiment, where no alias moves: {words}"
+    if champion is not None and job.origin == "runs" and champion.origin != "runs":
+        return "passed", f"the champion comes from '{champion.origin}', so it stays: {words}"
+    if mode == "canary" and champion is not None:
+        return "challenger", words
+    return "promoted", words
+
+
+def _record(job: _Job, scores: Scores, judgement: Judgement | None, decision: Decision, why: str) -> Version:
+    """Log the run, register the model and tag both with the reasons, whichever way it went."""
+    verdict = verdict_tags(judgement, decision, why, job.champion)
+    with tempfile.TemporaryDirectory() as temporary:
+        content = run_content(
+            job.case,
+            job.ws,
+            job.evaluation,
+            scores,
+            job.champion,
+            judgement,
+            decision,
+            why,
+            job.origin,
+            Path(temporary),
+        )
+        tags = origin_tags(read_record(job.ws.model), job.origin)
+        _, version = job.registry.log_run(content, job.ws.model, tags)
+    job.registry.tag(version, verdict)
+    return replace(version, tags={**version.tags, **verdict})

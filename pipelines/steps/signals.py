@@ -1,0 +1,122 @@
+"""Signals: what a decision rests on, measured: alarms, incidents, labels, performance known and estimated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipelines.case_study import CaseStudy
+from pipelines.learning.bootstrap import Estimate
+from pipelines.learning.estimated_performance import EstimatedPerformance
+from pipelines.learning.scores import score
+from pipelines.settings import CaseParams, Gate, Platform
+from pipelines.steps.incidents import Incident
+from pipelines.steps.split import find_protocol, split
+from pipelines.stores.dataset import open_dataset
+from pipelines.stores.models import load_model, read_record
+from pipelines.stores.registry import Registry
+from pipelines.stores.workspace import Workspace
+
+_SCORER = "champion"
+
+
+@dataclass(frozen=True)
+class Performance:
+    """The champion's primary metric on rows of [start, end), newer than itself, and when it was judged.
+
+    `then_half` is half the width of the interval that it was judged with.
+    """
+
+    metric: str
+    version: str
+    now: Estimate
+    then: float
+    then_half: float
+    lower_is_better: bool = False
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def fell(self, drop: float) -> bool:
+        """Say whether it got worse by more than `drop` for all that chance may have done, then and now.
+
+        It is asked every day: were it enough to be surely worse at all, one quiet day in forty would say so.
+        """
+        now = self.now
+        worse = now.value - self.then if self.lower_is_better else self.then - now.value
+        half = now.value - now.low if self.lower_is_better else now.high - now.value
+        return worse - math.hypot(half, self.then_half) > drop
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What `watch` saw: drift alarms in words, labels that matured since the last training, performance.
+
+    `performance` is None where there is no champion, or not enough newer rows to measure it on; `estimated`
+    where no estimate is applicable. `drifting_since` is the first day of the alarm (ISO), `trained` the
+    moment of the last training, and `incidents` are open and closed ones since what it learned from.
+    """
+
+    alarms: Sequence[str]
+    new_labels: int
+    performance: Performance | None
+    estimated: EstimatedPerformance | None = None
+    incidents: Sequence[Incident] = ()
+    trained: datetime | None = None
+    drifting_since: str | None = None
+
+
+def last_training(ws: Workspace) -> tuple[datetime, datetime]:
+    """Read when the workspace's last training took place, and from when on it looked at rows: (start, moment)."""
+    record = read_record(ws.model)
+    return datetime.fromisoformat(record["window"]["start"]), datetime.fromisoformat(record["as_of"])
+
+
+def count_new_labels(case: CaseStudy, ws: Workspace, as_of: datetime, seed: int, platform: Platform) -> int:
+    """Count the labels that matured after the moment of the workspace's last training, until `as_of`."""
+    trained = last_training(ws)[1]
+    start = trained - case.framing.attribution if case.label.matures else trained
+    if as_of <= trained:
+        return 0
+    return open_dataset(case, ws, start, as_of, seed, platform).labels().height
+
+
+def measure_champion(
+    case: CaseStudy,
+    ws: Workspace,
+    as_of: datetime,
+    params: CaseParams,
+    platform: Platform,
+    protocol: str,
+    gate: Gate,
+    registry: Registry,
+) -> Performance | None:
+    """Measure the champion on mature rows that are newer than its own evaluation.
+
+    Return None where there is no champion, or fewer such units than the gate asks for.
+    """
+    champion = registry.champion()
+    if champion is None:
+        return None
+    divided = split(case, ws, as_of, params, platform, protocol)
+    judged = datetime.fromisoformat(champion.tags["as_of"])
+    start = max(divided.test.start, judged)
+    primary = case.framing.primary_metric
+    known = registry.client.get_run(champion.run_id).data.metrics
+    if start >= as_of or not {primary, f"{primary}_low", f"{primary}_high"} <= known.keys():
+        return None
+    newest = open_dataset(case, ws, start, as_of, params.seed, platform)
+    if newest.labels().is_empty():
+        return None
+    model = load_model(case, registry.load(champion))
+    measured = find_protocol(case, protocol).measure(model, divided.train, newest, None)
+    if primary not in measured.statistics or len(measured.statistics[primary].units) < gate.minimum_units:
+        return None
+    found = score({_SCORER: measured}, primary, gate.resamples, params.seed).get(_SCORER, primary)
+    if found is None:
+        return None
+    worse_up = primary in case.framing.lower_is_better
+    now = found.estimate(gate.confidence)
+    half = (known[f"{primary}_high"] - known[f"{primary}_low"]) / 2
+    return Performance(primary, champion.number, now, known[primary], half, worse_up, start, as_of)

@@ -1,0 +1,112 @@
+"""Train: labels and point-in-time features become a model directory. No registry is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines.case_study import CaseStudy, Dataset
+from pipelines.errors import DataError
+from pipelines.settings import CaseParams, Platform, parse
+from pipelines.steps.partials import plan
+from pipelines.steps.split import split
+from pipelines.stores.code import code_digest, code_files, library_versions
+from pipelines.stores.lake import Contents, Lake, contents_digest
+from pipelines.stores.models import save_model
+from pipelines.stores.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model directory: its digest, folder and the record of where it came from."""
+
+    digest: str
+    folder: Path
+    record: dict[str, Any]
+
+    def summary(self) -> str:
+        """Say in a line what was trained."""
+        window = self.record["window"]
+        return f"model {self.digest[:12]} of [{window['start']}, {window['end']})"
+
+
+def train(
+    case: CaseStudy, ws: Workspace, as_of: datetime, params: CaseParams, platform: Platform, protocol: str
+) -> Trained:
+    """Fit the case's model on its training window and write it to `ws.model`.
+
+    Raise DataError where the window holds no mature label.
+    """
+    settings = parse(case.params, params.train, f"params of {case.name}: train")
+    dataset = split(case, ws, as_of, params, platform, protocol).train
+    fitted = case.fit(_Labelled(dataset), settings)
+    record = training_record(case, ws, as_of, params, protocol, dataset, settings.model_dump(mode="json"))
+    digest = save_model(case, fitted, ws.model, record, seed=params.seed)
+    return Trained(digest, ws.model, record)
+
+
+def training_record(
+    case: CaseStudy,
+    ws: Workspace,
+    as_of: datetime,
+    params: CaseParams,
+    protocol: str,
+    dataset: Dataset,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Say where a model comes from, so that it can be built again: no paths, ids or wall times.
+
+    `inputs` tells the same as the digests, piece by piece, so that `reproduce` can name what changed.
+    """
+    contents = Lake(ws.lake, case.tables).contents(None, dataset.end, arrived_before=dataset.end)
+    return {
+        "case": case.name,
+        "name": ws.name,
+        "protocol": protocol,
+        "service": case.service,
+        "as_of": as_of.isoformat(),
+        "window": {"start": dataset.start.isoformat(), "end": dataset.end.isoformat()},
+        "params": settings,
+        "days": params.window.model_dump(),
+        "seed": params.seed,
+        "data": contents_digest(contents),
+        "code": code_digest(case),
+        "versions": library_versions(),
+        "inputs": training_inputs(case, contents),
+    }
+
+
+def training_inputs(case: CaseStudy, contents: Contents) -> dict[str, dict[str, str]]:
+    """Name the pieces that a model is made of: rows by table and date, feature definitions, code files."""
+    return {
+        "data": {
+            f"{table} {where.removeprefix('date=')}": content.name
+            for table, folders in sorted(contents.items())
+            for where, content in sorted(folders.items())
+        },
+        "features": {each.name: plan(each, tuple(case.tables)).definition for each in case.features},
+        "code": code_files(case),
+    }
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A data set that refuses to be learned from where it has no labels."""
+
+    dataset: Dataset
+
+    def labels(self) -> pl.DataFrame:
+        found = self.dataset.labels()
+        if found.is_empty():
+            raise DataError(
+                f"no mature label in [{self.dataset.start.isoformat()}, {self.dataset.end.isoformat()}): "
+                "ingest more days, or move as_of"
+            )
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
