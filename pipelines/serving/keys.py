@@ -1,0 +1,72 @@
+"""Who may call what: API keys with scopes, compared in constant time."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
+from ipaddress import ip_address
+
+from fastapi import Request
+
+from pipelines.errors import UsageError
+from pipelines.serving.problems import ProblemError
+
+SCOPES = ("decide", "collect", "admin")
+VARIABLE = "LOOP_API_KEYS"
+
+
+class Keys:
+    """API keys by scope; without any, everybody on this machine may call everything."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        unknown = [scope for scope in keys if scope not in SCOPES]
+        if unknown:
+            raise UsageError(f"{VARIABLE}: unknown scope '{unknown[0]}'; known: {', '.join(SCOPES)}")
+        self._digests = {scope: sha256(key.encode()).digest() for scope, key in keys.items()}
+
+    @classmethod
+    def parse(cls, text: str) -> Keys:
+        """Read `decide=KEY,collect=KEY,admin=KEY`, as the environment variable holds them."""
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        bad = [scope for scope, equals, key in pairs if not equals or len(key) < 16]
+        if bad:
+            raise UsageError(
+                f"{VARIABLE}: write scope=key pairs, each key of at least 16 characters (see '{bad[0]}')"
+            )
+        return cls({scope.strip(): key for scope, _, key in pairs})
+
+    def need(self, scope: str) -> Callable[[Request], Awaitable[None]]:
+        """Make a dependency that lets callers with the scope (or admin's) pass."""
+
+        async def check(request: Request) -> None:
+            if not self._digests:
+                return
+            given = request.headers.get("authorization", "")
+            word, _, key = given.partition(" ")
+            if word.lower() != "bearer" or not key:
+                raise ProblemError(
+                    401, "send a key: `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"}
+                )
+            digest = sha256(key.encode()).digest()
+            matches = {name: hmac.compare_digest(digest, each) for name, each in self._digests.items()}
+            if not any(matches.values()):
+                raise ProblemError(401, "this key is not known", {"WWW-Authenticate": "Bearer"})
+            if not (matches.get(scope) or matches.get("admin")):
+                raise ProblemError(403, f"this key does not allow '{scope}'")
+
+        return check
+
+    def check_bind(self, host: str) -> None:
+        """Refuse to listen beyond this machine without keys."""
+        if self._digests or host == "localhost":
+            return
+        try:
+            loopback = ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise UsageError(
+                f"'{host}' can be reached from other machines, and no keys are set: set {VARIABLE} "
+                "(decide=KEY,collect=KEY,admin=KEY), or bind 127.0.0.1"
+            )

@@ -1,0 +1,386 @@
+"""The service: answers requests, and takes in what users do. No HTTP here; a time-lapse calls it as it is."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from pipelines.case_study import Answer, CaseStudy, Serving
+from pipelines.errors import DataError, LoopError
+from pipelines.experiments.running import TREATMENT
+from pipelines.serving.address import network_of
+from pipelines.serving.explore import explore
+from pipelines.serving.ladder import CHAMPION, Ladder, Rung, State
+from pipelines.serving.own import OwnFeatures, StoreDownError
+from pipelines.serving.rows import fill, lay_out, log_tables, refused, times
+from pipelines.serving.tokens import Refused, Tokens
+from pipelines.serving.trials import Trials
+from pipelines.settings import Answers
+from pipelines.stores.action_log import ActionLog, LogBusy
+from pipelines.stores.registry import CHALLENGER
+from pipelines.stores.schemas import REFUSED, SERVED, polars_schema
+
+_log = logging.getLogger(__name__)
+_PATIENCE = 10.0  # seconds: a commit takes milliseconds
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of an answer: what stands there, and the token that ties actions to it."""
+
+    impression_id: str
+    position: int
+    item: Mapping[str, Any]
+    score: float | None
+    propensity: float
+    token: str
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An answer. `fallback` names what had to stand in; `features` how old what it saw was.
+
+    `arm` is that of the experiment that the request takes part in, None where it takes part in none.
+    """
+
+    request_id: str
+    time: datetime
+    policy: str
+    model_version: str | None
+    arm: str | None
+    explored: bool
+    fallback: tuple[str, ...]
+    features_as_of: datetime
+    features_stale: bool
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Requests of a batch that the same rung answers: which, by what, and what is shown."""
+
+    rows: list[int]
+    ids: list[str]
+    arms: list[str | None]
+    seen: pl.DataFrame
+    rung: Rung
+    fallback: tuple[str, ...]
+    answer: Answer
+    explored: NDArray[np.bool_]
+    shown: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What became of a batch of actions; those refused are in quarantine, with their reasons."""
+
+    accepted: int
+    refused: tuple[Mapping[str, str], ...]
+
+
+class UnfitError(DataError):
+    """A request that cannot be kept as a row: its sender's to mend."""
+
+
+class Service:
+    """One system, served. Thread-safe but for `refresh`, which one thread calls."""
+
+    def __init__(
+        self,
+        case: CaseStudy,
+        serving: Serving,
+        ladder: Ladder,
+        own: OwnFeatures,
+        log: ActionLog,
+        tokens: Tokens,
+        options: Answers,
+        now: Callable[[], datetime],
+        rng: np.random.Generator,
+    ) -> None:
+        self.case, self.serving, self.options = case, serving, options
+        self._ladder, self._own, self._log = ladder, own, log
+        self._tokens, self._now, self._rng = tokens, now, rng
+        self._tables = log_tables(case)
+        self._request_schema = _schema(serving.request)
+        self._drawing = Lock()
+        self._unit = serving.unit or next(iter(serving.request.model_fields))
+        self.counts: Counter[str] = Counter()
+        self._trials = Trials(ladder.workspace, self.counts)
+
+    @property
+    def state(self) -> State:
+        """What answers now."""
+        return self._ladder.state
+
+    def refresh(self) -> bool:
+        """Take up a new champion, an experiment or newer features."""
+        try:
+            self._trials.flush()
+        except LoopError as error:
+            _log.warning("what a challenger did cannot be kept: %s", error)
+        return self._ladder.refresh()
+
+    def close(self) -> None:
+        """Write what waits, and let go of the log."""
+        try:
+            self._trials.close()
+        finally:
+            self._log.close()
+
+    def decide(self, requests: Sequence[BaseModel]) -> list[Decision]:
+        """Answer requests; each answer is in the log, durably, before it is returned."""
+        if not requests:
+            return []
+        now, state = self._now(), self.state
+        asked = self._asked(requests).hstack([times([now] * len(requests), "time")])
+        read = True
+        try:
+            seen = self._own.read(asked)
+        except StoreDownError as error:
+            _log.warning("%s", error)
+            seen, read = self._own.blank(asked), False
+        arms = self._arms(state, asked)
+        parts = [
+            self._part(state, asked, seen, rows, [arms[row] for row in rows], now, read)
+            for rows in _split(arms)
+        ]
+        self._append([table for part in parts for table in self._tables_of(part, now, state, read)])
+        self._follow(state, parts)
+        found = {row: each for part in parts for row, each in self._decisions(part, now, state)}
+        return [found[row] for row in range(len(requests))]
+
+    def address(self, host: str | None) -> str | None:
+        """Turn a caller's host into what the log may keep of it; None where it tells nobody apart."""
+        network = network_of(host)
+        return None if network is None else self._tokens.pseudonym(network)
+
+    def collect(self, actions: Sequence[Mapping[str, Any]]) -> Collected:
+        """Take in a batch of actions: action_id, token, action, and where they have them value and action_time.
+
+        It returns when all are durable. What comes twice is counted once, by action_id. An action without
+        a valid token goes to quarantine and trains nothing.
+        """
+        return self.collect_all([actions])[0]
+
+    def collect_all(self, batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[Collected]:
+        """Take in several batches in one commit; one answer each."""
+        now = self._now()
+        good: list[dict[str, Any]] = []
+        bad: list[tuple[Mapping[str, Any], str, str]] = []
+        told = []
+        for actions in batches:
+            refusals = []
+            for each in actions:
+                try:
+                    good.append(self._action(each, now))
+                except Refused as reason:
+                    bad.append((each, "token", str(reason)))
+                    refusals.append({"action_id": str(each.get("action_id")), "reason": str(reason)})
+            told.append(Collected(len(actions) - len(refusals), tuple(refusals)))
+        table = self._tables.actions
+        parts = []
+        if good:
+            columns = {name: [each.get(name) for each in good] for name in polars_schema(table.schema)}
+            parts.append((table.name, fill(table, columns, len(good))))
+        if bad:
+            parts.append((REFUSED, refused(table, bad, now)))
+        self._append(parts)
+        self.counts.update({"actions": len(good), "actions_refused": len(bad)})
+        return told
+
+    def _asked(self, requests: Sequence[BaseModel]) -> pl.DataFrame:
+        """Lay out requests as rows. Raises UnfitError where a number is too large for its column."""
+        try:
+            return pl.DataFrame(
+                [each.model_dump() for each in requests], schema_overrides=self._request_schema
+            )
+        except (OverflowError, pl.exceptions.ComputeError) as error:  # either, by how large it is
+            raise UnfitError("a number of the request is too large to be kept") from error
+
+    def _action(self, sent: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        """Make a row of an action; the token says what it is about. Raises Refused."""
+        claims = self._tokens.verify(str(sent["token"]), self.case.name, now)
+        time = sent.get("action_time") or now
+        told = self.serving.told.model_fields if self.serving.told is not None else ()
+        return {
+            **{name: sent.get(name) for name in told},
+            **claims,
+            "arrived_at": now,
+            "action_id": sent["action_id"],
+            "action": sent["action"],
+            "value": sent.get("value"),
+            "action_time": min(time.astimezone(UTC), now),
+            "address": sent.get("address"),
+        }
+
+    def _arms(self, state: State, asked: pl.DataFrame) -> list[str | None]:
+        """Assign requests by their unit; nobody takes part where nothing is on trial."""
+        if state.trial is None:
+            return [None] * asked.height
+        arms = state.trial.arms([str(unit) for unit in asked[self._unit].to_list()])
+        self.counts.update({f"arm_{arm}": count for arm, count in Counter(arms).items() if arm is not None})
+        return arms
+
+    def _part(
+        self,
+        state: State,
+        asked: pl.DataFrame,
+        seen: pl.DataFrame,
+        rows: list[int],
+        arms: list[str | None],
+        now: datetime,
+        read: bool,
+    ) -> _Part:
+        """Answer the requests of some rows, which stand in the same arm or in none."""
+        if len(rows) < asked.height:
+            asked, seen = asked[rows], seen[rows]
+        rungs = state.rungs_of(arms[0])
+        rung, answer = self._answer(rungs, seen)
+        with self._drawing:  # a generator is not for several threads
+            slates = explore(answer, self.serving.places, self.options.explore, self._rng)
+            ids = [self._rng.bytes(16).hex() for _ in rows]
+        stood_in = {
+            "no_features": not read,
+            rung.policy: rung.policy != (CHALLENGER if arms[0] == TREATMENT else CHAMPION),
+            "stale_features": now - state.stock.moment > self.options.feature_age,
+        }
+        fallback = tuple(name for name, true in stood_in.items() if true)
+        self.counts.update({"requests": len(rows), **{f"fallback_{name}": len(rows) for name in fallback}})
+        shown = lay_out(asked, ids, now, answer, slates)
+        return _Part(rows, ids, arms, seen, rung, fallback, answer, slates.explored, shown)
+
+    def _follow(self, state: State, parts: Sequence[_Part]) -> None:
+        """Count how the challenger does, or let it answer unseen."""
+        trial = state.trial
+        for part in parts if trial is not None else ():
+            assert trial is not None
+            if trial.shadow:
+                self._trials.shadow(trial, part.seen, part.answer)
+            elif part.arms[0] == TREATMENT:
+                failed = 0 if part.rung.policy == CHALLENGER else len(part.rows)
+                self._trials.treated(trial, len(part.rows), failed)
+
+    def _answer(self, rungs: Sequence[Rung], seen: pl.DataFrame) -> tuple[Rung, Answer]:
+        """Let the first rung answer that can."""
+        for rung in rungs[:-1]:
+            try:
+                answer = rung.answerer.answer(seen)
+            except Exception:  # a broken model must not empty an answer
+                _log.exception("version %s failed to answer", rung.version)
+                self.counts[f"failed_{rung.policy}"] += seen.height
+                continue
+            return rung, answer
+        return rungs[-1], rungs[-1].answerer.answer(seen)
+
+    def _tables_of(
+        self, part: _Part, now: datetime, state: State, read: bool
+    ) -> list[tuple[str, pl.DataFrame]]:
+        """Lay out what the log keeps of answers."""
+        seen, shown, ids = part.seen, part.shown, part.ids
+        common = {"arrived_at": now, "policy": part.rung.policy, "model_version": part.rung.version}
+        asked = {name: seen[name] for name in self.serving.request.model_fields}
+        requests = fill(
+            self._tables.requests,
+            {**asked, **common, "arm": part.arms, "request_id": ids, "request_time": now},
+            seen.height,
+        )
+        columns = {name: shown[name] for name in shown.columns}
+        arms = pl.Series(part.arms, dtype=pl.String)[shown["_request"]]
+        impressions = fill(self._tables.impressions, {**columns, **common, "arm": arms}, shown.height)
+        served = seen.drop("time").hstack(
+            [
+                pl.Series("request_id", ids),
+                times([now] * seen.height, "request_time"),
+                times([state.stock.moment] * seen.height, "features_as_of"),
+                pl.Series("features_read", [read] * seen.height),
+            ]
+        )
+        return [
+            (self._tables.requests.name, requests),
+            (self._tables.impressions.name, impressions),
+            (SERVED, served),
+        ]
+
+    def _append(self, parts: Sequence[tuple[str, pl.DataFrame]]) -> None:
+        """Write all parts together, and wait until they are durable; but not for ever on a log that hangs."""
+        written = self._log.submit_all(parts)
+        try:
+            written.result(_PATIENCE)
+        except TimeoutError:
+            written.cancel()
+            raise LogBusy(
+                f"the log has not answered for {_PATIENCE:.0f} s: nothing was acknowledged, send it again"
+            ) from None
+
+    def _decisions(self, part: _Part, now: datetime, state: State) -> Iterator[tuple[int, Decision]]:
+        """Yield each request's row in the batch, and its answer."""
+        shown, items, details = part.shown, part.answer.pool.columns, list(part.answer.details)
+        claimed = [name for name in polars_schema(self._tables.actions.schema) if name in shown.columns]
+        places: list[list[Place]] = [[] for _ in part.ids]
+        for row in shown.iter_rows(named=True):
+            token = self._tokens.sign(self.case.name, {name: row[name] for name in claimed}, now)
+            places[row["_request"]].append(
+                Place(
+                    row["impression_id"],
+                    row["position"],
+                    {name: row[name] for name in items},
+                    _number(row["score"]),
+                    row["propensity"],
+                    token,
+                    {name: row[name] for name in details},
+                )
+            )
+        each = zip(part.rows, part.ids, part.arms, part.explored, places, strict=True)
+        for number, request_id, arm, random, shown_places in each:
+            decision = Decision(
+                request_id,
+                now,
+                part.rung.policy,
+                part.rung.version,
+                arm,
+                bool(random),
+                part.fallback,
+                state.stock.moment,
+                "stale_features" in part.fallback,
+                tuple(shown_places),
+            )
+            yield number, decision
+
+
+def _split(arms: Sequence[str | None]) -> list[list[int]]:
+    """Part the rows of a batch by who answers: the treatment arm, and all others."""
+    treated = [row for row, arm in enumerate(arms) if arm == TREATMENT]
+    others = [row for row, arm in enumerate(arms) if arm != TREATMENT]
+    return [rows for rows in (others, treated) if rows]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
+
+
+def _schema(request: type[BaseModel]) -> dict[str, pl.DataType]:
+    """Give request fields that may be null throughout a type of their own."""
+    kinds = {
+        str: pl.String(),
+        int: pl.Int64(),
+        float: pl.Float64(),
+        bool: pl.Boolean(),
+        datetime: pl.Datetime("us", "UTC"),
+    }
+    found = {}
+    for name, each in request.model_fields.items():
+        options = [kind for kind in (get_args(each.annotation) or (each.annotation,)) if kind in kinds]
+        if options:
+            found[name] = kinds[options[0]]
+    return found
