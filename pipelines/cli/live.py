@@ -1,0 +1,152 @@
+"""`loop up`, `down`, `sync`, `world`, `clock`: the production run and its simulated time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.output import say
+from pipelines.errors import UsageError
+from pipelines.settings import Project
+from pipelines.stores.workspace import Workspace
+
+world_app = typer.Typer(help="The simulated users of a live workspace.", no_args_is_help=True)
+clock_app = typer.Typer(help="The clock of a live workspace.", no_args_is_help=True)
+
+Case = Annotated[str, typer.Argument(help="the case study")]
+Port = Annotated[int | None, typer.Option(help="a port of 127.0.0.1; default configs/<profile>.yaml")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(sync)
+    app.command()(users)
+    app.add_typer(world_app, name="world")
+    app.add_typer(clock_app, name="clock")
+
+
+def up(prefect_port: Port = None, mlflow_port: Port = None) -> None:
+    """Start Prefect, a worker and MLflow's UI on loopback; deploy the flows; seed live/."""
+    from pipelines.flows.services import up as start
+
+    found = start(Project.find(), prefect_port=prefect_port, mlflow_port=mlflow_port, say=say)
+    say(f"\nPrefect  {found.prefect_url}\nMLflow   {found.mlflow_url}")
+    say(f"In another folder: export PREFECT_API_URL={found.api_url} (here prefect.toml says it)")
+    say("Try: prefect deployment run 'retrain/<case>' (with hyphens), loop world advance <case> --days 2")
+
+
+def down() -> None:
+    """Stop what `loop up` started."""
+    from pipelines.flows.services import down as stop
+
+    stop(Project.find(), say=say)
+
+
+def sync(
+    check: Annotated[bool, typer.Option("--check", help="only say whether prefect.yaml is current")] = False,
+) -> None:
+    """Write prefect.yaml from the cases and their configs/."""
+    from pipelines.flows.deployments import PREFECT_YAML, render_prefect
+    from pipelines.stores.files import write_aside
+
+    project = Project.find()
+    path = project.root / PREFECT_YAML
+    rendered = render_prefect(project)
+    if path.is_file() and path.read_text() == rendered:
+        say(f"{path.name} is current")
+    elif check:
+        raise UsageError(f"{path} is not what configs/ say: run `loop sync` and commit it")
+    else:
+        with write_aside(path) as aside:
+            aside.write_text(rendered)
+        say(f"{path.name} written")
+
+
+def users(
+    case: Case,
+    rate: Annotated[float, typer.Option(min=0.1, help="requests a second")] = 20.0,
+    requests: Annotated[int, typer.Option(min=1, help="how many requests in all")] = 1000,
+    port: Annotated[int, typer.Option(help="the server's port on 127.0.0.1")] = 8000,
+    key: Annotated[
+        str | None, typer.Option(envvar="LOOP_API_KEY", help="where the server asks for a key")
+    ] = None,
+) -> None:
+    """Send simulated users to `loop serve` over HTTP: they ask, see the answers, and act; simulated time passes."""
+    import asyncio
+
+    import httpx
+
+    from pipelines.flows.live import bind_live
+    from pipelines.flows.visitors import Visited, visit
+
+    run = bind_live(Project.find(), case)
+    shown = max(1, round(rate))
+
+    def tell(done: Visited) -> None:
+        if done.requests // shown != (done.requests - max(1, round(rate / 10))) // shown:
+            say(f"{done.moment:%Y-%m-%d %H:%M} UTC: {done.requests:,} requests, {done.actions:,} actions")
+
+    async def go() -> Visited:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30
+        ) as client:
+            return await visit(run, client, rate, requests, tell)
+
+    done = asyncio.run(go())
+    say(
+        f"{case}: {done.requests:,} requests answered, {done.actions:,} actions acknowledged, {done.refused:,} "
+        f"refused; it is now {done.moment:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+@world_app.command("advance")
+def world_advance(case: Case, days: Annotated[int, typer.Option(help="how many days to live")] = 1) -> None:
+    """Let the simulated users live some days: their rows reach the action log, the clock moves on."""
+    from pipelines.flows.live import advance_world
+
+    say(f"{case}: it is now {advance_world(Project.find(), case, days):%Y-%m-%d %H:%M} UTC")
+
+
+@clock_app.command("advance")
+def clock_advance(
+    span: Annotated[str, typer.Argument(help="how much time passes: 2d, 36h, 90m")],
+    case: Annotated[str | None, typer.Option(help="one case; default every live workspace")] = None,
+) -> None:
+    """Let time pass at once on simulated clocks."""
+    from pipelines.flows import clock
+
+    for workspace in _live(case):
+        moved = clock.advance(workspace, clock.span(span))
+        say(f"{workspace.name}: it is now {moved.now():%Y-%m-%d %H:%M} UTC")
+
+
+@clock_app.command("show")
+def clock_show(case: Annotated[str | None, typer.Option(help="one case; default all")] = None) -> None:
+    """Show what the clocks of the live workspaces say."""
+    from pipelines.flows import clock
+
+    for workspace in _live(case):
+        found = clock.read(workspace)
+        kind = "simulated" if found.simulated else "the wall's"
+        say(f"{workspace.name}: {found.now():%Y-%m-%d %H:%M} UTC ({kind})")
+
+
+def _live(case: str | None) -> list[Workspace]:
+    from pipelines import catalog
+    from pipelines.flows.edge import bind
+    from pipelines.flows.live import is_seeded, require_seeded
+
+    project = Project.find()
+    if case is not None:
+        workspace = bind(project, case, live=True).workspace
+        require_seeded(workspace)
+        return [workspace]
+    every = [Workspace(project.root / "live" / name) for name in catalog.names()]
+    found = [workspace for workspace in every if is_seeded(workspace)]
+    if not found:
+        raise UsageError("there is no live workspace yet: `loop up` seeds them")
+    return found

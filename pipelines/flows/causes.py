@@ -1,0 +1,81 @@
+"""The causes of retrains, in a live workspace's journal: each is told once, and acted on once.
+
+A cause is written down before its event is sent, and the event carries the cause's id. So a watch that
+is killed in between sends the same event again, the server drops a copy it has seen, and a retrain that
+finds its cause taken ends at once: at least once, and then only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from uuid import uuid4
+
+from pipelines.steps.decide import Decision
+from pipelines.stores.files import read_json, write_json
+from pipelines.stores.workspace import Workspace
+
+EVENT_PREFIX = "loop."
+SCHEDULED = "scheduled"
+"""The cause of a retrain that the calendar asks for, and no reason: an incident holds it."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a retrain was asked for. `event` names the gravest reason; `words` tells them all."""
+
+    id: str
+    event: str
+    words: str
+    found_at: str
+    sent: bool = False
+    taken: bool = False
+
+
+class Journal:
+    """The causes of one live workspace, oldest first; its users hold the workspace's turn."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._path = workspace.root / "causes.json"
+
+    def causes(self) -> list[Cause]:
+        """Read all causes."""
+        return [Cause(**each) for each in read_json(self._path)] if self._path.is_file() else []
+
+    def history(self) -> list[datetime]:
+        """List when retrains were asked for, oldest first."""
+        return [datetime.fromisoformat(cause.found_at) for cause in self.causes()]
+
+    def note(self, decision: Decision, now: datetime) -> Cause | None:
+        """Write down the cause of a decision to retrain; None where it is another."""
+        if decision.action != "retrain":
+            return None
+        event = EVENT_PREFIX + decision.reasons[0].kind
+        cause = Cause(str(uuid4()), event, decision.cause, now.isoformat())
+        self._write([*self.causes(), cause])
+        return cause
+
+    def send(self, emit: Callable[[Cause], None]) -> list[Cause]:
+        """Emit every cause that was not sent yet, and note each once `emit` has returned."""
+        sent = []
+        for cause in self.causes():
+            if not cause.sent:
+                emit(cause)
+                self._set(replace(cause, sent=True))
+                sent.append(cause)
+        return sent
+
+    def take(self, identity: str) -> bool:
+        """Say whether a retrain may act on the cause: yes, unless another did."""
+        for cause in self.causes():
+            if cause.id == identity:
+                self._set(replace(cause, sent=True, taken=True))
+                return not cause.taken
+        return True
+
+    def _set(self, cause: Cause) -> None:
+        self._write([cause if each.id == cause.id else each for each in self.causes()])
+
+    def _write(self, causes: Sequence[Cause]) -> None:
+        write_json(self._path, [asdict(each) for each in causes])

@@ -1,0 +1,94 @@
+"""The clock of a live workspace: the wall's, or a simulated one that moves as it is told.
+
+Steps are handed their moment; only the edge reads this clock. Training looks at whole days, so the
+flows work as of the last midnight (`today`), and two runs on one day are named alike.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import Field
+
+from pipelines.errors import UsageError
+from pipelines.settings import Frozen, UtcDatetime, parse
+from pipelines.stores.files import read_json, write_json
+from pipelines.stores.workspace import Workspace
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+class Clock(Frozen):
+    """A clock's setting. The wall's has no `origin`.
+
+    A simulated one showed `origin` when the wall's showed `since`, and passes `speed` seconds for each
+    of the wall's: 1440 lets a day pass in a minute, 0 stands still until it is advanced.
+    """
+
+    origin: UtcDatetime | None = None
+    since: UtcDatetime | None = None
+    speed: float = Field(default=0.0, ge=0)
+
+    @property
+    def simulated(self) -> bool:
+        return self.origin is not None
+
+    def now(self, wall: datetime | None = None) -> datetime:
+        """Read the clock; `wall` stands for the present where given."""
+        wall = wall or datetime.now(UTC)
+        if self.origin is None:
+            return wall
+        return self.origin + self.speed * (wall - (self.since or wall))
+
+    def today(self, wall: datetime | None = None) -> datetime:
+        """Return the midnight (UTC) at which the present day began."""
+        return self.now(wall).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def simulated(origin: datetime, speed: float = 0.0) -> Clock:
+    """Make a clock that shows `origin` now."""
+    return Clock(origin=origin, since=datetime.now(UTC), speed=speed)
+
+
+def read(workspace: Workspace) -> Clock:
+    """Read a live workspace's clock."""
+    path = _path(workspace)
+    if not path.is_file():
+        raise UsageError(f"{workspace.root} has no clock: `loop up` (or the build flow) makes the workspace")
+    return parse(Clock, read_json(path), str(path))
+
+
+def write(workspace: Workspace, clock: Clock) -> None:
+    """Set a live workspace's clock."""
+    write_json(_path(workspace), clock.model_dump(mode="json"))
+
+
+def advance(workspace: Workspace, span: timedelta) -> Clock:
+    """Let `span` pass at once on a simulated clock."""
+    clock = read(workspace)
+    if not clock.simulated:
+        raise UsageError(f"{_path(workspace)}: the wall's clock cannot be advanced; only a simulated one can")
+    if span < timedelta(0):
+        raise UsageError("time runs forward only: the span to advance by must be positive")
+    moved = simulated(clock.now() + span, clock.speed)
+    write(workspace, moved)
+    return moved
+
+
+def advance_to(workspace: Workspace, moment: datetime) -> Clock:
+    """Let time pass until `moment`; a simulated clock that is further already stays."""
+    return advance(workspace, max(moment - read(workspace).now(), timedelta(0)))
+
+
+def span(text: str) -> timedelta:
+    """Read a span of time such as `2d`, `36h`, `90m` or `1d12h`."""
+    if not re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
+        raise UsageError(f"'{text}' is no span of time: write one such as 2d, 36h, 90m or 1d12h")
+    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+    return sum((timedelta(**{_UNITS[unit]: float(amount)}) for amount, unit in parts), timedelta(0))
+
+
+def _path(workspace: Workspace) -> Path:
+    return workspace.root / "clock.json"

@@ -1,0 +1,89 @@
+"""The picture of a time-lapse: what each arm earned day by day, and what happened to the system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.flows.timelapse.measures import Course, Days, rewards, took_over
+
+_LOOK = {
+    "triggered": ("#2563eb", "-", 2.4),
+    "frozen": ("#6b7280", "-", 1.6),
+    "fresh": ("#059669", "--", 1.6),
+    "daily": ("#d97706", ":", 1.4),
+    "weekly": ("#a855f7", ":", 1.4),
+    "informed": ("#0891b2", ":", 1.4),
+}
+_SAID = {
+    "triggered": "the loop (retrains when it decides to)",
+    "frozen": "never retrained",
+    "fresh": "fresh reference (learned in the day's own world)",
+    "daily": "retrained every day",
+    "weekly": "retrained every week",
+    "informed": "told of the change",
+}
+
+
+def draw(courses: list[Course], case: str, scenario: str, path: Path) -> None:
+    """Draw the mean over seeds of each arm's reward, day by day, and beneath it the first seed's events."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    first = courses[0]
+    for name in reversed([name for name in _LOOK if name in first.arms]):
+        colour, dash, width = _LOOK[name]
+        mean = np.mean([rewards(course.arms[name]) for course in courses], axis=0)
+        axes.plot(np.arange(len(mean)), mean, dash, color=colour, linewidth=width, label=_SAID[name])
+    if first.shift is not None:
+        axes.axvline(first.shift - 0.5, color="#dc2626", linewidth=1.2)
+        axes.annotate(
+            f" {scenario.replace('_', ' ')} begins",
+            (first.shift - 0.5, 1.0),
+            xycoords=("data", "axes fraction"),
+            va="top",
+            color="#dc2626",
+            fontsize=9,
+        )
+    _events(axes, first.arms["triggered"])
+    axes.set_xlabel("day")
+    axes.set_ylabel("expected reward a request")
+    seeds = f"{len(courses)} seeds" if len(courses) > 1 else f"seed {first.seed}"
+    axes.set_title(f"{case}: {scenario.replace('_', ' ')}, {seeds}", loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _events(axes: Any, days: Days) -> None:
+    """Mark alarms and retrains beneath the curves: a retrain that moved the alias is filled."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.14 * (high - low), high)
+    floor = low - 0.08 * (high - low)
+    for each in days:
+        if each.judgement.drift == "alarm":
+            axes.plot(each.day + 0.5, floor, "|", color="#dc2626", markersize=9)
+        if each.tried is not None and each.tried.decision == "roll_back":
+            axes.plot(each.day + 0.5, floor, "x", color="#dc2626", markersize=8)
+        if each.retrained is not None or took_over(each):
+            moved = took_over(each)
+            axes.plot(
+                each.day + 0.5,
+                floor,
+                "^",
+                color="#2563eb",
+                markersize=8,
+                markerfacecolor="#2563eb" if moved else "white",
+            )
+    for mark, text, fill in (
+        ("^", "a new champion", "#2563eb"),
+        ("^", "retrained, the champion stays", "white"),
+        ("|", "drift alarm", "#dc2626"),
+    ):
+        colour = "#dc2626" if mark == "|" else "#2563eb"
+        axes.plot([], [], mark, color=colour, markerfacecolor=fill, label=text)

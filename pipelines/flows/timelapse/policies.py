@@ -1,0 +1,57 @@
+"""Who decides when to retrain: the system itself, or a control that stands beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.errors import UsageError, nearest
+
+Rule = Literal["triggered", "never", "every", "once", "lead", "fresh"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When an arm retrains. `every`: each `days` days; `once`: as soon as the shift's own labels are mature."""
+
+    name: str
+    rule: Rule
+    describe: str
+    days: int = 0
+
+    def asks(self, day: int, shift: int, mature: int) -> str | None:
+        """Say why a control retrains on the morning after day `day`, or None.
+
+        `shift`: the day on which the scenario begins; `mature`: the first morning that knows labels of it.
+        """
+        if self.rule == "every" and (day + 1) % self.days == 0:
+            return f"scheduled: every {self.days} days" if self.days > 1 else "scheduled: every day"
+        if self.rule == "fresh" and day >= shift and (day - shift) % self.days == 0:
+            return "the reference: learned from this day's world alone"
+        if self.rule == "lead" and day == -1:
+            return "the first champion's own days are there to learn from"
+        if self.rule == "once" and day + 1 == mature:
+            return "told of the change: its first labels are mature"
+        return None
+
+
+TRIGGERED = Policy("triggered", "triggered", "retrains when `decide` says so: the system itself")
+LEAD = Policy("lead", "lead", "serves the days before, and retrains on them once")
+FROZEN = Policy("frozen", "never", "never retrains")
+CONTROLS = (
+    FROZEN,
+    Policy("daily", "every", "retrains every day", 1),
+    Policy("weekly", "every", "retrains every week", 7),
+    Policy("informed", "once", "retrains once, as soon as labels from after the true change are mature"),
+)
+FRESH = Policy(
+    "fresh", "fresh", "learns from a world in which what holds on the day has always held, every 14 days", 14
+)
+POLICIES = {policy.name: policy for policy in (TRIGGERED, *CONTROLS, FRESH)}
+
+
+def find_policy(name: str) -> Policy:
+    """Find an arm's policy by name."""
+    if name not in POLICIES:
+        raise UsageError(f"no arm '{name}': {nearest(name, POLICIES)}")
+    return POLICIES[name]

@@ -1,0 +1,83 @@
+"""A time-lapse, run: the past once, then every arm on it, side by side on the machine's cores; resumable."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+from pipelines import catalog
+from pipelines.flows.timelapse.measures import Course
+from pipelines.flows.timelapse.plan import Plan, Stage, make_plan, open_stage
+from pipelines.flows.timelapse.policies import Policy
+from pipelines.flows.timelapse.record import Lived, Record
+from pipelines.settings import CaseConfig, Project
+
+Tell = Callable[[str, int], None]
+_SHIFTLESS = ("none", "season")
+
+
+def play(
+    project: Project, case: str, scenario: str, seed: int, days: int, arms: Sequence[Policy], tell: Tell
+) -> Course:
+    """Play one seed of a scenario under each policy; `tell(arm, day)` hears of progress.
+
+    What was lived before is not lived again: the folder `timelapse/<case>/<scenario>-<seed>` keeps it. The past
+    is the same for every scenario but the season, which is there from the first day on.
+    """
+    from pipelines.flows.timelapse.arm import begin_arm, build_past
+
+    plan = make_plan(project, case, scenario, seed)
+    folder = project.root / "timelapse" / case / f"{plan.scenario}-{seed}"
+    before = plan if plan.scenario == "season" else make_plan(project, case, "none", seed)
+    before = replace(
+        before, config={**before.config, "promotion": "direct"}
+    )  # there is no champion to try it against
+    past = open_stage(project, before, folder.with_name(f"past-{before.scenario}-{seed}"))
+    build_past(past, before)
+    tell("past", 0)
+    for policy in arms:
+        begin_arm(past, open_stage(project, plan, folder / policy.name), plan)
+    lived = _side_by_side(folder, plan, arms, days, tell)
+    attribution = catalog.case(case).framing.attribution
+    # After the labels one decision period (a day) and one training (within it); a canary adds its designed days.
+    config = CaseConfig.model_validate(plan.config)
+    canary = (
+        config.experiment.shadow_days + config.experiment.minimum_days if config.promotion == "canary" else 0
+    )
+    settled = plan.shift_day + math.ceil(attribution / timedelta(days=1)) + 1 + canary
+    shift = None if plan.scenario in _SHIFTLESS else plan.shift_day
+    return Course(seed, shift, settled, lived)
+
+
+def _side_by_side(
+    folder: Path, plan: Plan, arms: Sequence[Policy], days: int, tell: Tell
+) -> dict[str, Sequence[Lived]]:
+    """Live every arm in a process of its own, as many at a time as there are cores."""
+    workers = min(len(arms), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running: dict[str, Future[None]] = {
+            policy.name: pool.submit(live_arm, folder / policy.name, plan, policy, days) for policy in arms
+        }
+        waiting = dict(running)
+        while waiting:
+            for name, future in list(waiting.items()):
+                try:
+                    future.result(timeout=0.5)
+                    del waiting[name]
+                except TimeoutError:
+                    pass
+                tell(name, len(Record(folder / name).days()))
+    return {name: Record(folder / name).days()[:days] for name in running}
+
+
+def live_arm(folder: Path, plan: Plan, policy: Policy, days: int) -> None:
+    """Live one arm: the work of one process."""
+    from pipelines.flows.timelapse.arm import Arm
+
+    Arm(Stage(folder, "embedded"), plan, policy).live(days, lambda lived: None)

@@ -1,0 +1,208 @@
+"""Experiments of a live workspace: start one, look at it, act on its verdict. Plain functions, no Prefect.
+
+The order of writes makes a kill harmless: first the registry (tags, then aliases, all of it under its lock),
+then the experiment's file. What was killed between the two is finished by the next review.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import UsageError, nearest
+from pipelines.experiments import running as file
+from pipelines.experiments.running import Running
+from pipelines.experiments.tally import Tally, read_tally
+from pipelines.flows import clock
+from pipelines.flows.edge import Run
+from pipelines.stores.registry import CHALLENGER, CHAMPION
+
+if TYPE_CHECKING:
+    from pipelines.experiments.verdict import Verdict
+    from pipelines.stores.registry import Registry, Version
+
+
+def start(run: Run, now: datetime | None = None) -> Running:
+    """Put the challenger on trial against the champion; the service takes it up at its next refresh.
+
+    Raises UsageError where there is no challenger or champion, or an experiment runs already.
+    """
+    registry = run.registry
+    with registry.lock():
+        running = file.read_open(run.workspace)
+        if running is not None:
+            raise UsageError(
+                f"version {running.challenger.number} is on trial since {running.started:%Y-%m-%d}: "
+                f"`loop experiment stop {run.case.name}` ends that first"
+            )
+        champion, challenger = registry.champion(), registry.challenger()
+        if challenger is None:
+            raise UsageError(
+                f"{run.case.name} has no challenger: with `promotion: canary` in configs/{run.case.name}.yaml a "
+                "retrain whose model passes the gate makes one"
+            )
+        if champion is None:
+            raise UsageError(f"{run.case.name} has no champion to compare with: promote one first")
+        made = Running(
+            case=run.case.name,
+            unit=_unit(run),
+            canary=run.config.experiment,
+            challenger=replace(challenger, tags={}),
+            champion=champion.number,
+            started=now or clock.read(run.workspace).now(),
+        )
+        _check(run, made)
+        file.write(run.workspace, made)
+    return made
+
+
+def look(run: Run, running: Running, now: datetime | None = None) -> Verdict:
+    """Judge what the lake knows of an experiment by now; change nothing. It may be asked at any time."""
+    from pipelines.experiments.evidence import read_evidence
+    from pipelines.experiments.verdict import judge
+
+    now = now or clock.read(run.workspace).now()
+    evidence = read_evidence(run.case, run.workspace, running, now, run.project.platform)
+    found = judge(running.declaration, evidence, _days(running, now))
+    tally = read_tally(run.workspace, running.challenger.number)
+    if tally.broken(running.canary.failures):
+        words = f"it failed to answer {tally.failed:,} of {tally.asked:,} requests"
+        return replace(found, decision="roll_back", reasons=(words,))
+    return found
+
+
+def review(run: Run, now: datetime | None = None) -> Verdict | None:
+    """Judge the running experiment and act on it; return None where none runs.
+
+    `promote` makes the challenger the champion; `roll_back` and `stop` end the experiment, and the champion
+    stays; `continue` opens the stage that is due.
+    """
+    if file.read_open(run.workspace) is None:
+        return None
+    now, registry = now or clock.read(run.workspace).now(), run.registry
+    with registry.lock():
+        running = file.read_open(run.workspace)
+        if running is None:
+            return None
+        verdict = _comparable(running, look(run, running, now), registry.champion())
+        _act(registry, running, verdict)
+        file.write(run.workspace, _after(run, running, verdict, now))
+    return verdict
+
+
+def stop(run: Run, reason: str = "asked for", now: datetime | None = None) -> Running:
+    """End the running experiment: the champion stays. Raises UsageError where none runs."""
+    registry = run.registry
+    with registry.lock():
+        running = file.read_open(run.workspace)
+        if running is None:
+            raise UsageError(f"no experiment of {run.case.name} runs")
+        now = now or clock.read(run.workspace).now()
+        verdict = replace(look(run, running, now), decision="stop", reasons=(reason,))
+        _act(registry, running, verdict)
+        ended = _after(run, running, verdict, now)
+        file.write(run.workspace, ended)
+    return ended
+
+
+def tend(run: Run, now: datetime | None = None) -> Verdict | None:
+    """Review the running experiment; where none runs, start that of a challenger who waits."""
+    if file.read_open(run.workspace) is not None:
+        return review(run, now)
+    if run.config.promotion == "canary" and {CHAMPION, CHALLENGER} <= run.registry.aliases().keys():
+        start(run, now)
+    return None
+
+
+def verdict_json(verdict: Verdict, now: datetime) -> dict[str, Any]:
+    """Write a verdict and its moment as JSON would have it."""
+    return verdict.as_json() | {"at": now.isoformat()}
+
+
+def tally_of(run: Run, running: Running) -> Tally:
+    """Read how the challenger did at answering."""
+    return read_tally(run.workspace, running.challenger.number)
+
+
+def _unit(run: Run) -> str:
+    """Name the column of the requests by which an experiment tells them apart."""
+    from pipelines.stores.schemas import Requests, polars_schema
+
+    serving = run.case.serving
+    if serving is None:
+        raise UsageError(f"{run.case.name} does not say how it answers requests: give its CASE a `serving`")
+    (table,) = run.case.shaped(Requests)
+    unit, known = serving.unit or next(iter(serving.request.model_fields)), polars_schema(table.schema)
+    if unit not in known:
+        raise UsageError(f"table '{table.name}' has no column '{unit}' to assign by: {nearest(unit, known)}")
+    return unit
+
+
+def _check(run: Run, running: Running) -> None:
+    """Refuse an experiment that could not decide, before it begins."""
+    from pipelines.experiments.evidence import countable
+
+    known = countable(run.case)
+    for metric in running.declaration.metrics:
+        for name in (metric.numerator, metric.denominator):
+            if name is not None and name not in known:
+                raise UsageError(
+                    f"configs/{run.case.name}.yaml: experiment: '{metric.name}' counts '{name}', which "
+                    f"{run.case.name} does not know: {nearest(name, known)}"
+                )
+
+
+def _after(run: Run, running: Running, verdict: Verdict, now: datetime) -> Running:
+    """Return the experiment as it stands after a verdict."""
+    return running.model_copy(
+        update={
+            "day": _next_day(running, tally_of(run, running), now),
+            "ended": None if verdict.decision == "continue" else now,
+            "verdict": verdict_json(verdict, now),
+        }
+    )
+
+
+def _next_day(running: Running, tally: Tally, now: datetime) -> int:
+    """Move on by a day at most, so that no stage is passed over; and leave the shadow only once it was asked."""
+    if running.share == 0 and not tally.asked:
+        return running.day
+    return min(running.day + 1, _days(running, now))
+
+
+def _days(running: Running, now: datetime) -> int:
+    """Count the whole days since the start."""
+    return (now - running.started).days
+
+
+def _comparable(running: Running, verdict: Verdict, champion: Version | None) -> Verdict:
+    """Overrule the verdict where the champion is no longer the one that the challenger was compared with."""
+    if champion is not None and champion.number == running.champion:
+        return verdict
+    if champion is not None and champion.number == running.challenger.number:
+        return replace(verdict, decision="promote", reasons=("it is the champion by now",))
+    who = "gone" if champion is None else f"version {champion.number}"
+    words = f"the champion was version {running.champion} and is {who}: the two halves cannot be compared"
+    return replace(verdict, decision="stop", reasons=(words,))
+
+
+def _act(registry: Registry, running: Running, verdict: Verdict) -> None:
+    """Move the aliases as the verdict says, and tag the version with the reason."""
+    from pipelines.steps.promote import ROLLED_BACK
+
+    why, challenger = "; ".join(verdict.reasons), running.challenger
+    if verdict.decision == "promote":
+        registry.tag(challenger, {"decision": "promoted", "why": f"it won its experiment: {why}"})
+        registry.crown(challenger)
+    elif verdict.decision == "roll_back":
+        _dismiss(registry, running, f"rolled back by its experiment: {why}", {ROLLED_BACK: why})
+    elif verdict.decision == "stop":
+        _dismiss(registry, running, f"its experiment ended without it: {why}")
+
+
+def _dismiss(registry: Registry, running: Running, why: str, tags: dict[str, str] | None = None) -> None:
+    """Tag a challenger that does not take over, and take its alias away, unless a newer one has it."""
+    registry.tag(running.challenger, {"decision": "dismissed", "why": why, **(tags or {})})
+    if registry.aliases().get(CHALLENGER) == running.challenger.number:
+        registry.drop_alias(CHALLENGER)

@@ -1,0 +1,127 @@
+"""What a flow's tasks do, as plain functions: Prefect wraps them, and a time-lapse calls them as they are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipelines.flows import clock
+from pipelines.flows.edge import Run, perform, timed
+from pipelines.stores.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from pipelines.flows.causes import Cause
+    from pipelines.learning.drift import Verdict
+    from pipelines.steps.decide import Decision
+    from pipelines.steps.ingest import Manifest
+    from pipelines.steps.parity import Parity
+    from pipelines.steps.promote import Promotion
+    from pipelines.steps.signals import Signals
+
+DECISION = "decision.json"
+
+
+def take_in(run: Run, until: datetime) -> Manifest:
+    """Ingest what the action log received until now."""
+    from pipelines.steps.ingest import ingest_log
+    from pipelines.stores.action_log import open_action_log
+
+    log = open_action_log(run.project.platform.action_log, run.workspace)
+    with run.workspace.lock(), timed(run.workspace, "ingest"), log:
+        return ingest_log(run.case, run.workspace, log, as_of=until, limits=run.limits)
+
+
+def materialize(run: Run) -> dict[str, datetime]:
+    """Write the newest features to the online store, which serves them; return how far each view reaches."""
+    from pipelines.steps.features import materialize as write
+
+    if not run.case.features:
+        return {}
+    with run.workspace.lock(), timed(run.workspace, "materialize"):
+        return write(run.case, run.workspace, run.as_of, run.project.platform)
+
+
+def promote(run: Run) -> Promotion:
+    """Judge the model against the champion of this moment, and tag its version with the cause."""
+    promotion: Promotion = perform(run, "promote")
+    if promotion.decision != "unchanged":
+        run.registry.tag(run.registry.version(promotion.version), {"cause": run.cause})
+    return promotion
+
+
+def look(run: Run, verdict: Verdict) -> Signals:
+    """Gather what a decision rests on: alarms, incidents, new labels, and how the champion does now."""
+    from pipelines.steps.estimate import read_estimate
+    from pipelines.steps.incidents import find_incidents
+    from pipelines.steps.signals import Signals, count_new_labels, last_training, measure_champion
+
+    platform, seed = run.project.platform, run.params.seed
+    alarms = verdict.reasons if verdict.level == "alarm" else ()
+    start, trained = last_training(run.workspace)
+    incidents = find_incidents(run.case, run.workspace, start, trained, run.as_of)
+    labels = count_new_labels(run.case, run.workspace, run.as_of, seed, platform)
+    performance = measure_champion(
+        run.case,
+        run.workspace,
+        run.as_of,
+        run.params,
+        platform,
+        run.protocol,
+        run.config.gate,
+        run.registry,
+    )
+    estimated = read_estimate(run.workspace.monitor)
+    return Signals(alarms, labels, performance, estimated, incidents, trained, verdict.since)
+
+
+def resolve(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:
+    """Decide, keep the decision for `loop status`, and write down the cause where it is to retrain."""
+    from pipelines.flows.causes import Journal
+    from pipelines.steps.decide import decide
+
+    journal, now = Journal(run.workspace), clock.read(run.workspace).now()
+    decision = decide(signals, run.config.triggers, journal.history(), now)
+    write_json(run.workspace.root / DECISION, {"at": now.isoformat(), **decision.as_json()})
+    return decision, journal.note(decision, now)
+
+
+def held(run: Run) -> str | None:
+    """Say why training is held, if the last watch found an incident that is still open."""
+    path = run.workspace.root / DECISION
+    decided = read_json(path) if path.is_file() else {}
+    return str(decided["words"]) if decided.get("action") == "hold" else None
+
+
+def keep_report(run: Run) -> str:
+    """Log the drift report beside the run of the model that was watched; say where."""
+    if not (run.workspace.monitor / "report.html").is_file():
+        return "there is no report yet"
+    version = run.registry.find(read_json(run.workspace.monitor / "verdict.json")["reference"]["model"])
+    if version is None:
+        return "the watched model is not in the registry"
+    for name in ("report.html", "verdict.json"):
+        path = str(run.workspace.monitor / name)
+        run.registry.client.log_artifact(version.run_id, path, report_folder(run))
+    return f"logged to run {version.run_id}"
+
+
+def report_folder(run: Run) -> str:
+    """Name the folder of a watched model's run that keeps the report of this moment."""
+    return f"drift/{run.as_of:%Y-%m-%d}"
+
+
+def compare(run: Run) -> Parity | None:
+    """Hold the last day's answers to what training would be given, as a metric of the champion's run."""
+    from pipelines.steps.parity import parity
+    from pipelines.stores.action_log import open_action_log
+
+    if run.case.serving is None:
+        return None
+    now, platform = clock.read(run.workspace).now(), run.project.platform
+    with open_action_log(platform.action_log, run.workspace) as log:
+        found = parity(run.case, run.workspace, log, platform, now + timedelta(microseconds=1), days=1)
+    champion = run.registry.champion()
+    if champion is not None and found.requests:
+        count = sum(found.differences.values())
+        run.registry.client.log_metric(champion.run_id, "parity_differences", count)
+    return found
