@@ -1,0 +1,136 @@
+"""The model: boosted trees on categories, counts and rates, calibrated on later rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pipelines.case_study import Card, Dataset, Fitted
+from pipelines.cases.ad_click.params import AdParams
+from pipelines.cases.ad_click.signals import Signals
+from pipelines.errors import DataError
+from pipelines.learning.calibration import Calibration, fit_calibration
+from pipelines.learning.probabilities import log_losses
+from pipelines.learning.ranker import Ranker, fit_ranker
+from pipelines.stores.files import read_json, write_json
+
+Floats = NDArray[np.float64]
+SHOWN_ROWS = 20_000
+FEWEST_ROWS = 100
+
+
+@dataclass(frozen=True)
+class ClickModel:
+    """Fitted trees, whose score is a logit, and what makes a probability of it."""
+
+    signals: Signals
+    trees: Ranker
+    calibration: Calibration
+
+    def predict(self, rows: pl.DataFrame) -> Floats:
+        """Return P(click) of feature rows, shape (n,): as shown, at their position where they have one.
+
+        Rows have the request's and the ad's context, `time`, and the features of the service; what is missing
+        counts as unknown.
+        """
+        return self.calibration.apply(self.trees.predict(self.signals.matrix(rows)))
+
+    def save(self, folder: Path) -> None:
+        """Write the trees (LightGBM text), and columns, words and calibration (JSON)."""
+        self.trees.save(folder / "trees.txt")
+        write_json(folder / "signals.json", self.signals.as_json())
+        write_json(folder / "calibration.json", self.calibration.as_json())
+
+
+def load(folder: Path) -> ClickModel:
+    """Read what `ClickModel.save` wrote."""
+    signals = Signals.from_json(read_json(folder / "signals.json"))
+    trees = Ranker((folder / "trees.txt").read_text(), signals.columns, probability=False)
+    return ClickModel(signals, trees, Calibration.from_json(read_json(folder / "calibration.json")))
+
+
+def fit(dataset: Dataset, params: AdParams) -> Fitted:
+    """Fit the trees to the earlier part of the window, and their calibration to the later part.
+
+    Raise DataError where the window has too few examples, or no click, to learn from.
+    """
+    labels = dataset.labels()
+    rows = examples(dataset, labels, params.examples)
+    clicks = rows["label"].cast(pl.Float64).to_numpy()
+    cut = round(rows.height * (1 - params.held_back))
+    if min(cut, rows.height - cut) < FEWEST_ROWS:
+        raise DataError(
+            f"the window has {rows.height} mature impressions, of which {cut} would teach and the others "
+            f"calibrate; either part needs {FEWEST_ROWS}: widen the window"
+        )
+    signals = Signals.learn(rows[:cut], (dataset.end - dataset.start).total_seconds() / 86_400)
+    matrix = signals.matrix(rows)
+    trees, losses = fit_ranker(
+        matrix[:cut],
+        clicks[:cut],
+        np.zeros(cut, dtype=np.int64),
+        signals.columns,
+        params.ranker_options(),
+        dataset.seed,
+        categories=signals.categories,
+        held_out=(matrix[cut:], clicks[cut:]),
+    )
+    trees = Ranker(trees.text, signals.columns, probability=False)
+    calibration = fit_calibration(trees.predict(matrix[cut:]), clicks[cut:], click_rate(labels))
+    model = ClickModel(signals, trees, calibration)
+    return Fitted(model, _card(model, labels, rows[cut:], clicks[cut:], losses), _shown(rows, signals))
+
+
+def examples(dataset: Dataset, labels: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Draw at most so many labelled impressions at random, in order of time, with features at their time."""
+    if labels.height > most:
+        chosen = np.random.default_rng([dataset.seed, 1]).choice(labels.height, most, replace=False)
+        labels = labels[np.sort(chosen)]
+    return dataset.historical(labels, "time")
+
+
+def click_rate(labels: pl.DataFrame) -> float:
+    """Return the share of clicks, never 0 or 1: half a click and half a pass are added."""
+    return (float(labels["label"].sum()) + 0.5) / (labels.height + 1.0)
+
+
+def _card(
+    model: ClickModel, labels: pl.DataFrame, later: pl.DataFrame, clicks: Floats, losses: list[float]
+) -> Card:
+    rate = click_rate(labels)
+    constant = float(log_losses(np.full(len(clicks), rate), clicks).mean())
+    loss = float(log_losses(model.predict(later), clicks).mean())
+    found = model.calibration
+    metrics = {
+        "examples": float(labels.height),
+        "clicks": float(labels["label"].sum()),
+        "click_rate": rate,
+        "rounds": float(int(np.argmin(losses)) + 1),
+        "calibration_slope": found.slope,
+        "calibration_level": found.level,
+        "calibration_trust": found.trust,
+        "held_back_log_loss": loss,
+        "held_back_log_loss_of_rate": constant,
+    }
+    weak = found.trust == 0
+    says = (
+        "The data are too weak for more than the base rate: the model answers it for every ad."
+        if weak
+        else f"On the rows held back for calibration the log-loss is {loss:.4f}; the base rate's is {constant:.4f}."
+    )
+    return Card(
+        metrics=metrics,
+        curves={"held_back_log_loss": losses},
+        importance=model.trees.importance(),
+        notes=(found.words(), says),
+    )
+
+
+def _shown(rows: pl.DataFrame, signals: Signals) -> pl.DataFrame:
+    """Keep an even spread of rows, and the columns that the model looks at."""
+    step = max(1, -(-rows.height // SHOWN_ROWS))
+    return rows.gather_every(step).select(signals.read)

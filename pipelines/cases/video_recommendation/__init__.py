@@ -1,0 +1,1 @@
+"""Video recommendation: retrieve, then rank."""
