@@ -1,0 +1,76 @@
+"""One cause, one retrain: whatever is run twice or killed in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import pytest
+
+from pipelines.flows.causes import Cause, Journal
+from pipelines.steps.decide import DRIFT, LABELS, Decision, Reason
+from pipelines.stores.workspace import Workspace
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+RETRAIN = Decision("retrain", (Reason(DRIFT, "drift: heat moved"), Reason(LABELS, "20,000 labels matured")))
+
+
+@pytest.fixture
+def journal(ws: Workspace) -> Journal:
+    return Journal(ws)
+
+
+def test_all_reasons_make_one_cause_named_by_the_gravest(journal: Journal) -> None:
+    cause = journal.note(RETRAIN, NOW)
+    assert cause is not None
+    assert cause.event == "loop.drift.found"
+    assert cause.words == "drift: heat moved; 20,000 labels matured"
+
+
+@pytest.mark.parametrize("action", ["hold", "wait"])
+def test_only_a_decision_to_retrain_is_a_cause(journal: Journal, action: Literal["hold", "wait"]) -> None:
+    assert journal.note(replace(RETRAIN, action=action), NOW) is None
+    assert journal.causes() == []
+
+
+def test_history_tells_when_retrains_were_asked_for(journal: Journal) -> None:
+    for day in range(3):
+        journal.note(RETRAIN, NOW + day * DAY)
+    assert journal.history() == [NOW, NOW + DAY, NOW + 2 * DAY]
+
+
+def test_a_cause_is_sent_once(journal: Journal) -> None:
+    journal.note(RETRAIN, NOW)
+    sent: list[Cause] = []
+    journal.send(sent.append)
+    journal.send(sent.append)
+    assert len(sent) == 1
+
+
+def test_a_watch_killed_before_the_event_was_acknowledged_sends_the_same_one_again(journal: Journal) -> None:
+    noted = journal.note(RETRAIN, NOW)
+    sent: list[Cause] = []
+
+    def killed(cause: Cause) -> None:
+        sent.append(cause)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        journal.send(killed)
+    journal.send(sent.append)
+    assert noted is not None
+    assert [cause.id for cause in sent] == [noted.id, noted.id]
+
+
+def test_a_cause_is_taken_once(journal: Journal) -> None:
+    cause = journal.note(RETRAIN, NOW)
+    assert cause is not None
+    assert journal.take(cause.id)
+    assert not journal.take(cause.id)
+    journal.send(lambda each: pytest.fail("a cause that was taken needs no event"))
+
+
+def test_an_event_of_somebody_else_may_be_taken(journal: Journal) -> None:
+    assert journal.take("unknown")

@@ -1,0 +1,119 @@
+"""Live workspaces: seeded once and whole, then fed by the action log."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from log_help import file_log
+from plant_help import A_DAY, Plant
+
+from pipelines.errors import LoopError, UsageError
+from pipelines.flows import clock
+from pipelines.flows.live import advance_world, bind_live, is_seeded, seed_live, turn
+from pipelines.stores.action_log import ActionLog
+from pipelines.stores.files import folder_digest
+from pipelines.stores.workspace import Workspace
+
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def test_seeding_copies_the_run_once_and_starts_the_clock(built: Plant) -> None:
+    assert seed_live(built.project, "breakdown")
+    ws = Workspace(built.live)
+    assert clock.read(ws).now() == AS_OF
+    assert folder_digest(ws.lake) == folder_digest(built.project.root / "runs" / "breakdown" / "lake")
+    (ws.root / "mine").write_text("kept")
+    assert not seed_live(built.project, "breakdown")
+    assert (ws.root / "mine").read_text() == "kept"
+
+
+def test_without_a_run_there_is_nothing_to_seed(plant: Plant) -> None:
+    with pytest.raises(UsageError, match="make demo"):
+        seed_live(plant.project, "breakdown")
+    assert not plant.live.exists()
+
+
+def test_a_half_seeded_workspace_is_refused(built: Plant) -> None:
+    (built.live / "lake").mkdir(parents=True)
+    for use in (seed_live, bind_live):
+        with pytest.raises(LoopError, match="not seeded as a whole"):
+            use(built.project, "breakdown")
+
+
+def test_seeding_that_is_killed_leaves_nothing(built: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.copytree
+
+    def killed(source, target, *options, **named):  # type: ignore[no-untyped-def]
+        if str(source).endswith("model"):
+            raise KeyboardInterrupt
+        return real(source, target, *options, **named)
+
+    monkeypatch.setattr(shutil, "copytree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        seed_live(built.project, "breakdown")
+    monkeypatch.undo()
+    assert not is_seeded(Workspace(built.live))
+    assert not any(built.live.iterdir())
+
+
+def test_the_world_goes_on_where_the_run_ended(built: Plant) -> None:
+    seed_live(built.project, "breakdown")
+    assert advance_world(built.project, "breakdown", 2) == AS_OF + timedelta(days=2)
+    assert advance_world(built.project, "breakdown", 1) == AS_OF + timedelta(days=3)
+    batches = [batch for _, batch in file_log(Workspace(built.live)).read()]
+    assert [batch.rows.height for batch in batches] == [A_DAY] * 3
+    assert [batch.rows["read_at"].min() for batch in batches] == [
+        AS_OF + timedelta(days=day) for day in range(3)
+    ]
+    assert bind_live(built.project, "breakdown").as_of == AS_OF + timedelta(days=3)
+
+
+def test_days_written_twice_fold_into_one(built: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill after the rows and before the world's state: the same days come again."""
+    seed_live(built.project, "breakdown")
+    append = ActionLog.append
+
+    def killed(self, table, rows):  # type: ignore[no-untyped-def]
+        append(self, table, rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ActionLog, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        advance_world(built.project, "breakdown", 1)
+    monkeypatch.setattr(ActionLog, "append", append)
+    assert clock.read(Workspace(built.live)).now() == AS_OF
+    advance_world(built.project, "breakdown", 1)
+
+    from pipelines.steps.ingest import ingest_log
+
+    run = bind_live(built.project, "breakdown")
+    total = ingest_log(run.case, run.workspace, file_log(run.workspace), as_of=run.as_of).total
+    assert (total.read, total.kept, total.duplicate) == (2 * A_DAY, A_DAY, A_DAY)
+
+
+@pytest.mark.parametrize("days", [0, -1])
+def test_a_world_advances_by_whole_days(built: Plant, days: int) -> None:
+    seed_live(built.project, "breakdown")
+    with pytest.raises(UsageError, match="whole days"):
+        advance_world(built.project, "breakdown", days)
+
+
+def test_a_workspace_without_a_world_cannot_advance(built: Plant) -> None:
+    seed_live(built.project, "breakdown")
+    shutil.rmtree(built.live / "world")
+    with pytest.raises(UsageError, match="holds no world"):
+        advance_world(built.project, "breakdown", 1)
+
+
+def test_flows_of_one_workspace_take_turns(plant: Plant) -> None:
+    ws = Workspace(plant.live)
+    with (
+        turn(ws),
+        pytest.raises(LoopError, match="another flow"),
+        turn(ws, patience=0.1),
+    ):
+        pass
+    with turn(ws, patience=0.1):
+        (ws.root.parent / "mine").touch()

@@ -1,0 +1,166 @@
+"""A time-lapse, lived: real service, real log, real steps, a small world of ads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import pytest
+import yaml
+
+from pipelines import catalog
+from pipelines.flows import clock, work
+from pipelines.flows.live import bind_live
+from pipelines.flows.serve import open_service
+from pipelines.flows.timelapse.arm import begin_arm, build_past
+from pipelines.flows.timelapse.plan import Plan, Stage, laid_over, make_plan, midnight, open_stage
+from pipelines.flows.timelapse.policies import POLICIES
+from pipelines.flows.timelapse.record import Lived, Record
+from pipelines.flows.timelapse.run import live_arm, play
+from pipelines.flows.visitors import Visited, visit
+from pipelines.serving.app import make_app
+from pipelines.serving.keys import Keys
+from pipelines.settings import Project, read_yaml
+from pipelines.stores.lake import Lake
+from pipelines.stores.workspace import Workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("timelapse")]  # one past for all of them
+
+CASE, HERE = "ad_click", Path(__file__).parents[2]
+SMALL = {
+    "lead_days": 2,
+    "shift_day": 2,
+    "params": {
+        "window": {"train_days": 5, "evaluate_days": 2},
+        "warm_days": 0,
+        "world": {"users": 250, "ads": 40, "burn_in_days": 2, "exploration": 0.3},
+        "train": {"trees": {"rounds": 20}},
+    },
+    "config": {
+        "alarms": {"report": False},
+        "answers": {"explore": 0.3},
+        "gate": {"minimum_units": 20, "resamples": 100, "heuristic_margin": -1.0, "champion_margin": -1.0},
+        "triggers": {"max_age": 2, "cooldown": "P1D", "new_labels": None},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Make a project whose time-lapse is small."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "configs").mkdir()
+    for name in ("embedded.yaml",):
+        (root / "configs" / name).write_text((HERE / "configs" / name).read_text())
+    (root / "params.yaml").write_text((HERE / "params.yaml").read_text())
+    config = laid_over(read_yaml(HERE / "configs" / f"{CASE}.yaml"), {})
+    (root / "configs" / f"{CASE}.yaml").write_text(yaml.safe_dump({**config, "timelapse": SMALL}))
+    return Project(root)
+
+
+@pytest.fixture(scope="module")
+def past(project: Project) -> Iterator[tuple[Stage, Plan]]:
+    plan = make_plan(project, CASE, "none", 5)
+    stage = open_stage(project, plan, project.root / "timelapse" / CASE / "past-none-5")
+    build_past(stage, plan)
+    yield stage, plan
+
+
+def live(project: Project, past: tuple[Stage, Plan], folder: str, days: int) -> list[Lived]:
+    """Live some days of an arm in a process of its own, as `play` does."""
+    plan = make_plan(project, CASE, "concept", 5)
+    stage = open_stage(project, plan, project.root / folder)
+    begin_arm(past[0], stage, plan)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(live_arm, stage.root, plan, POLICIES["triggered"], days).result()
+    return Record(stage.root).days()
+
+
+def told(days: list[Lived]) -> list[dict[str, Any]]:
+    """Leave out what differs from run to run: seconds."""
+    return [
+        asdict(replace(day, seconds={}, retrained=day.retrained and replace(day.retrained, seconds=0.0)))
+        for day in days
+    ]
+
+
+def test_stopped_and_continued_is_the_same_life(project: Project, past: tuple[Stage, Plan]) -> None:
+    at_once = live(project, past, "at-once", 3)
+    assert told(live(project, past, "stopped", 1)) == told(at_once)[:1]
+    assert told(live(project, past, "stopped", 3)) == told(at_once)
+
+
+def test_a_day_that_was_cut_off_begins_the_arm_anew(project: Project, past: tuple[Stage, Plan]) -> None:
+    once = live(project, past, "cut", 1)
+    Record(project.root / "cut").begin()  # as a kill in the middle of a day leaves it
+    assert told(live(project, past, "cut", 1)) == told(once)
+
+
+def test_the_loop_closes(project: Project, past: tuple[Stage, Plan]) -> None:
+    days = live(project, past, "at-once", 3)
+    assert [day.day for day in days] == [0, 1, 2]
+    assert all(set(day.served.by) == {"champion"} for day in days), "the gate let the first model pass"
+    assert all(0 < day.served.reward <= day.served.best for day in days)
+    assert {day.judgement.parity for day in days} == {0}
+    learned = [day.retrained for day in days if day.retrained]
+    assert any("days old" in each.cause for each in learned), "the age of the model asks for it"
+    workspace = Workspace(project.root / "at-once" / "live" / CASE)
+    table = Lake(workspace.lake, catalog.case(CASE).tables).scan("actions", arrived_before=None)
+    arrived = table.filter(pl.col("arrived_at") > midnight(make_plan(project, CASE, "none", 5), 0)).collect()
+    # All that was acknowledged is in the lake, once; what arrived on the last midnight is still in the log.
+    collected = sum(day.served.actions for day in days)
+    assert arrived["action_id"].n_unique() == arrived.height
+    assert 0 <= collected - arrived.height <= 0.1 * collected
+
+
+def test_arms_live_side_by_side(project: Project, past: tuple[Stage, Plan]) -> None:
+    heard: dict[str, int] = {}
+    arms = [POLICIES["triggered"], POLICIES["frozen"]]
+    course = play(project, CASE, "concept-shift", 5, 3, arms, lambda name, day: heard.update({name: day}))
+    assert {name: len(days) for name, days in course.arms.items()} == {"triggered": 3, "frozen": 3}
+    assert heard["triggered"] == heard["frozen"] == 3
+    frozen = course.arms["frozen"]
+    assert all(day.retrained is None for day in frozen)
+    triggered = course.arms["triggered"]
+    first = next(day.day for day in triggered if day.retrained)
+    same = [(a.served, b.served) for a, b in zip(triggered, frozen, strict=True) if a.day <= first]
+    assert all(a == b for a, b in same), "until something is learned both live the same days"
+    assert (course.shift, course.settled) == (2, 4)
+
+
+def test_users_come_over_http_too(project: Project, past: tuple[Stage, Plan]) -> None:
+    plan = make_plan(project, CASE, "none", 5)
+    stage = open_stage(project, plan, project.root / "over-http")
+    begin_arm(past[0], stage, plan)
+    service = open_service(stage, CASE, seed=1)
+    run, heard = bind_live(stage, CASE), []
+
+    async def go() -> Visited:
+        transport = httpx.ASGITransport(make_app({CASE: service}, Keys.parse("")))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+            await visit(run, client, 500.0, 150, lambda done: heard.append(done.requests))
+            return await visit(run, client, 500.0, 150, lambda done: heard.append(done.requests))
+
+    before = clock.read(run.workspace).now()
+    try:
+        done = asyncio.run(go())
+    finally:
+        service.close()
+    assert (done.requests, done.refused) == (150, 0) and done.actions > 0
+    assert heard[-1] == 150 and max(heard) == 150
+    now = clock.read(run.workspace).now()
+    assert before < now == done.moment
+    taken = work.take_in(run, now + timedelta(days=1))
+    assert taken.total.quarantined == sum(taken.limited.values())
+    asked = Lake(run.workspace.lake, run.case.tables).scan("requests", arrived_before=None)
+    assert (
+        asked.filter(pl.col("arrived_at") > before).collect().height == 300
+    )  # nobody asks twice, nobody is left out

@@ -1,0 +1,202 @@
+"""The parts of a time-lapse, each by itself: its plan, its mail bag, its record, its measures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import UsageError
+from pipelines.flows.timelapse.chart import draw
+from pipelines.flows.timelapse.day import Mail, Served
+from pipelines.flows.timelapse.judgement import UNWATCHED
+from pipelines.flows.timelapse.measures import Course, describe_arm, gap_closure, gap_closure_by_day, regret
+from pipelines.flows.timelapse.plan import laid_over, make_plan, midnight, open_stage, scenario_name
+from pipelines.flows.timelapse.policies import CONTROLS, FRESH, LEAD, POLICIES, TRIGGERED, find_policy
+from pipelines.flows.timelapse.record import Lived, Record, Retrained
+from pipelines.flows.timelapse.result import COLUMNS, story, summarise, table_rows, write_outcome
+from pipelines.settings import CaseParams, Project
+
+CASE, START = "ad_click", datetime(2026, 3, 1, tzinfo=UTC)
+PROJECT = Project(Path(__file__).parents[2])
+
+
+def lived(day: int, reward: float, *, cause: str | None = None, best: float = 10.0) -> Lived:
+    judged = replace(
+        UNWATCHED, drift="alarm" if cause else "none", alarms=(cause,) if cause else (), cause=cause
+    )
+    retrained = Retrained(cause, "2", "promoted", "it is better", 3.0) if cause else None
+    served = Served(100, 100 * reward, 100 * best, 40, {"champion": 100}, {"1": 100})
+    return Lived(
+        day, f"{START + timedelta(days=day):%F}", "1", served, judged, retrained, None, {"serve": 1.0}
+    )
+
+
+def course(seed: int, served: float, frozen: float, fresh: float, shift: int | None = 3) -> Course:
+    level = {"triggered": served, "frozen": frozen, "fresh": fresh}
+    arms = {
+        name: [lived(day, 5.0 if day < 3 else value) for day in range(20)] for name, value in level.items()
+    }
+    return Course(seed, shift, 5, arms)
+
+
+def test_a_plan_puts_the_scenario_in_its_day_and_changes_nothing_else() -> None:
+    plan, plain = (make_plan(PROJECT, CASE, name, 3) for name in ("concept-shift", "none"))
+    changes = PROJECT.case_config(CASE).timelapse
+    params = CaseParams.model_validate(plan.params)
+    begins = params.past_days + changes.lead_days + changes.shift_day
+    assert plan.params["world"]["scenario"] == {"name": "concept", "day": begins}
+    assert plan.params["seed"] == 3
+    assert midnight(plan, 0) == params.as_of + timedelta(days=changes.lead_days)
+    same = {**plan.params, "world": {**plan.params["world"], "scenario": plain.params["world"]["scenario"]}}
+    assert same == plain.params
+    assert "timelapse" not in plan.config
+
+
+def test_a_scenario_is_named_as_people_write_it() -> None:
+    assert [scenario_name(each) for each in ("concept-shift", "covariate-shift", "broken-units")] == [
+        "concept",
+        "covariate",
+        "broken_units",
+    ]
+    with pytest.raises(UsageError, match="concept"):
+        scenario_name("concpt")
+
+
+def test_a_folder_keeps_to_its_plan(tmp_path: Path) -> None:
+    plan = make_plan(PROJECT, CASE, "none", 1)
+    stage = open_stage(PROJECT, plan, tmp_path / "arm")
+    assert stage.case_params(CASE).model_dump() == CaseParams.model_validate(plan.params).model_dump()
+    assert stage.case_config(CASE).alarms.report is False
+    assert str(tmp_path / "arm") in stage.tracking_uri
+    open_stage(PROJECT, plan, tmp_path / "arm")
+    with pytest.raises(UsageError, match="other params"):
+        open_stage(PROJECT, replace(plan, seed=2), tmp_path / "arm")
+
+
+def test_the_registry_of_a_stage_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere.db")
+    stage = open_stage(PROJECT, make_plan(PROJECT, CASE, "none", 1), tmp_path / "arm")
+    assert "elsewhere" not in stage.tracking_uri
+
+
+def test_laying_over_goes_key_by_key() -> None:
+    base = {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
+    assert laid_over(base, {"a": {"c": {"f": 3}}, "e": [2]}) == {
+        "a": {"b": 1, "c": {"d": 2, "f": 3}},
+        "e": [2],
+    }
+    assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=40), st.lists(st.integers(0, 3000), max_size=6))
+def test_every_action_is_sent_once_and_never_early(minutes: list[int], looks: list[int]) -> None:
+    mail = Mail(Path("nowhere.parquet"))
+    times = [START + timedelta(minutes=each) for each in minutes]
+    kind = pl.Datetime("us", "UTC")
+    mail.add(
+        pl.DataFrame(
+            {"action_id": [str(n) for n in range(len(times))], "action_time": times},
+            schema_overrides={"action_time": kind},
+        )
+    )
+    sent: list[str] = []
+    for look in [*sorted(looks), 5000]:
+        moment = START + timedelta(minutes=look)
+        for each in mail.due(moment):
+            assert each["action_time"] <= moment
+            sent.append(each["action_id"])
+    assert sorted(sent) == sorted(str(n) for n in range(len(times)))
+
+
+def test_mail_outlives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "mail.parquet"
+    mail = Mail(path)
+    mail.add(pl.DataFrame({"action_id": ["a", "b"], "action_time": [START, START + timedelta(days=1)]}))
+    assert [each["action_id"] for each in mail.due(START)] == ["a"]
+    mail.save()
+    assert [each["action_id"] for each in Mail(path).due(START + timedelta(days=2))] == ["b"]
+
+
+def test_the_record_gives_back_what_was_lived(tmp_path: Path) -> None:
+    record, days = Record(tmp_path), [lived(0, 5.0), lived(1, 4.0, cause="drift")]
+    assert record.days() == []
+    record.begin()
+    assert record.broken
+    record.end(days)
+    assert not record.broken
+    assert record.days() == days
+
+
+def test_controls_ask_when_they_should() -> None:
+    asked = {
+        name: [day for day in range(-2, 30) if POLICIES[name].asks(day, 15, 17)] for name in POLICIES if name
+    }
+    assert asked["triggered"] == asked["frozen"] == []
+    assert asked["daily"] == list(range(-2, 30))
+    assert asked["weekly"] == [-1, 6, 13, 20, 27]
+    assert asked["informed"] == [16]
+    assert asked["fresh"] == [15, 29]
+    assert [day for day in range(-5, 5) if LEAD.asks(day, 15, 17)] == [-1]
+    assert TRIGGERED not in CONTROLS and FRESH not in CONTROLS
+    with pytest.raises(UsageError, match="weekly"):
+        find_policy("weekli")
+
+
+def test_the_gap_is_closed_by_as_much_as_was_gained() -> None:
+    found = gap_closure([course(1, 4.0, 3.0, 5.0), course(2, 4.5, 3.0, 5.0)])
+    assert found["value"] == pytest.approx((1.0 + 1.5) / 4.0)
+    assert found["low"] is not None and found["high"] is not None
+    assert 0.5 <= found["low"] <= found["value"] <= found["high"] <= 0.75
+    by_day = gap_closure_by_day([course(1, 4.0, 3.0, 5.0)])
+    assert by_day[:3] == [None] * 3  # nothing to close before the shift
+    assert by_day[3:] == pytest.approx([0.5] * 17)
+
+
+def test_where_nothing_can_be_gained_nothing_is_claimed() -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    assert gap_closure([course(1, 4.0, 4.0, 4.07)]) == nothing
+    assert gap_closure([course(1, 4.0, 4.0, 4.09)])["value"] == pytest.approx(0.0)
+    unmeasured = course(1, 4.0, 3.0, 5.0)
+    without = Course(1, 3, 5, {name: days for name, days in unmeasured.arms.items() if name != "fresh"})
+    assert gap_closure([without]) == nothing and gap_closure_by_day([without]) == []
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert gap_closure([course(1, 4.0, 3.0, 5.0)]) == {"value": pytest.approx(0.5), "low": None, "high": None}
+
+
+def test_alarms_before_the_shift_are_false() -> None:
+    days = [lived(day, 5.0, cause="drift" if day in (1, 6) else None) for day in range(10)]
+    found = describe_arm(days, shift=4)
+    assert (found["false_alarms"], found["detection_delay_days"], found["retrains"]) == (1, 2, 2)
+    without = describe_arm(days, shift=None)
+    assert (without["false_alarms"], without["detection_delay_days"]) == (2, None)
+    assert regret(Course(1, 4, 6, {"triggered": days}))["triggered"] == pytest.approx(6 * 100 * 5.0)
+
+
+def test_the_outcome_is_told_in_all_its_forms(tmp_path: Path) -> None:
+    told = course(1, 4.0, 3.0, 5.0)
+    told.arms["triggered"][6] = lived(6, 4.0, cause="drift since 2026-03-05: <b>x</b>")  # type: ignore[index]
+    result = summarise(CASE, "concept", [told], 12.0)
+    assert result["gap_closure"]["value"] == pytest.approx(0.5)
+    assert result["retrains"] == 1 and result["detection_delay_days"] == 3 and result["false_alarms"] == 0
+    assert all(len(row) == len(COLUMNS) for row in table_rows(result))
+    report = write_outcome(tmp_path, result, [told])
+    text = report.read_text()
+    assert "&lt;b&gt;x" in text and "<b>x" not in text  # what is told comes from data
+    assert "0.50" in text and "data:image/png" in text
+    assert any("retrained, for drift" in line for line in story(told))
+    assert story(told)[0].endswith("the scenario begins")
+
+
+def test_the_chart_is_the_same_for_the_same_days(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw([course(1, 4.0, 3.0, 5.0)], CASE, "concept", tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").stat().st_size > 10_000

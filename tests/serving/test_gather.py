@@ -1,0 +1,82 @@
+"""Gathered calls: together, in order, and each told its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from pipelines.serving.gather import Gathered
+
+
+class Doubler:
+    """Doubles numbers, slowly enough that others come meanwhile; notes the groups."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.go = threading.Event()
+
+    def __call__(self, numbers: Sequence[int]) -> list[int]:
+        self.groups.append(list(numbers))
+        if len(self.groups) == 1:
+            assert self.go.wait(10)
+        if 13 in numbers:
+            raise ValueError("thirteen")
+        return [2 * each for each in numbers]
+
+
+def test_what_comes_meanwhile_goes_together() -> None:
+    double = Doubler()
+
+    async def main() -> list[int]:
+        gathered = Gathered(double)
+        first = asyncio.create_task(gathered.ask(1))
+        while not double.groups:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(gathered.ask(number)) for number in (2, 3, 4)]
+        await asyncio.sleep(0)
+        double.go.set()
+        return [await each for each in (first, *others)]
+
+    assert asyncio.run(main()) == [2, 4, 6, 8]
+    assert double.groups == [[1], [2, 3, 4]]
+
+
+def test_a_failure_is_told_to_all_of_its_group_and_to_nobody_else() -> None:
+    double = Doubler()
+
+    async def main() -> list[object]:
+        gathered = Gathered(double)
+        first = asyncio.create_task(gathered.ask(1))
+        while not double.groups:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(gathered.ask(number)) for number in (2, 13)]
+        await asyncio.sleep(0)
+        double.go.set()
+        found: list[object] = list(await asyncio.gather(first, *others, return_exceptions=True))
+        return [*found, await gathered.ask(5)]
+
+    first, second, third, last = asyncio.run(main())
+    assert (first, last) == (2, 10)
+    assert isinstance(second, ValueError) and isinstance(third, ValueError)
+
+
+def test_who_gives_up_disturbs_nobody() -> None:
+    double = Doubler()
+
+    async def main() -> int:
+        gathered = Gathered(double)
+        first = asyncio.create_task(gathered.ask(1))
+        while not double.groups:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(gathered.ask(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        double.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await second
+
+    assert asyncio.run(main()) == 4

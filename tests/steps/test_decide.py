@@ -1,0 +1,193 @@
+"""What makes a reason to retrain, what holds a retrain back, and how often one is asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.learning.bootstrap import Estimate
+from pipelines.learning.estimated_performance import EstimatedPerformance
+from pipelines.settings import Budget, Triggers
+from pipelines.steps.decide import AGE, DRIFT, ESTIMATED, KINDS, LABELS, PERFORMANCE, Decision, decide
+from pipelines.steps.incidents import Incident
+from pipelines.steps.signals import Performance, Signals
+
+TRIGGERS = Triggers(new_labels=100, performance_drop=0.05, estimated_drop=0.02, max_age=30)
+NOW = datetime(2026, 3, 20, tzinfo=UTC)
+DAY = timedelta(days=1)
+OPEN = Incident(
+    "videos", "duration_seconds", "unit", "98 % of the values came × 1,000", date(2026, 3, 17), None, 131
+)
+CLOSED = Incident(
+    "requests", "device", "empty", "missing values 0 % → 100 %", date(2026, 3, 3), date(2026, 3, 5), 2041
+)
+
+
+def performance(
+    value: float, half: float = 0.01, then: float = 0.5, then_half: float = 0.0, worse_up: bool = False
+) -> Performance:
+    now = Estimate(value, value - half, value + half, 500)
+    return Performance("ndcg_at_10", "3", now, then, then_half, worse_up, NOW - 9 * DAY, NOW)
+
+
+def estimated(value: float, half: float = 0.002, then: float = 0.87) -> EstimatedPerformance:
+    now = Estimate(value, value - half, value + half, 4000)
+    return EstimatedPerformance(now, Estimate(then, then - half, then + half, 4000), 0.1, 0.1)
+
+
+def signals(**given: Any) -> Signals:
+    return Signals(**{"alarms": (), "new_labels": 0, "performance": None, "trained": NOW - 5 * DAY, **given})
+
+
+def decided(history: tuple[datetime, ...] = (), triggers: Triggers = TRIGGERS, **given: Any) -> Decision:
+    return decide(signals(**given), triggers, history, NOW)
+
+
+def kinds(**given: Any) -> list[str]:
+    decision = decided(**given)
+    assert decision.action == ("retrain" if decision.reasons else "wait")
+    return [reason.kind for reason in decision.reasons]
+
+
+def test_a_quiet_day_waits_and_says_so() -> None:
+    decision = decided(new_labels=99, performance=performance(0.49))
+    assert (decision.action, decision.reasons, decision.until) == ("wait", (), None)
+    assert decision.words == "wait: no reason to retrain"
+
+
+def test_labels_count_from_the_threshold() -> None:
+    assert kinds(new_labels=100) == [LABELS]
+
+
+def test_the_model_ages_from_its_last_training() -> None:
+    assert kinds(trained=NOW - 30 * DAY) == [AGE]
+    assert kinds(trained=NOW - 30 * DAY + timedelta(hours=1)) == []
+    assert kinds(trained=None) == []
+
+
+def test_what_is_null_asks_for_nothing() -> None:
+    never = Triggers(new_labels=None)
+    given = {"new_labels": 10**9, "trained": NOW - 999 * DAY, "estimated": estimated(0.99)}
+    assert decided(triggers=never, **given).reasons == ()
+
+
+def test_an_alarm_is_a_reason_in_its_own_words() -> None:
+    (reason,) = decided(alarms=("heat moved by 0.8 sd",), drifting_since="2026-03-14").reasons
+    assert (reason.kind, reason.words) == (DRIFT, "drift since 2026-03-14: heat moved by 0.8 sd")
+
+
+def test_of_many_columns_the_first_are_named() -> None:
+    (reason,) = decided(alarms=tuple(f"c{place} moved" for place in range(8))).reasons
+    assert reason.words == "drift: c0 moved; c1 moved; c2 moved; c3 moved; c4 moved; and 3 more columns"
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "told"),
+    [(0.90, 0.002, True), (0.88, 0.002, False), (0.90, 0.04, False), (0.80, 0.002, False)],
+)
+def test_estimated_performance_falls_beyond_its_bound_and_its_noise(
+    value: float, half: float, told: bool
+) -> None:
+    assert (kinds(estimated=estimated(value, half)) == [ESTIMATED]) is told
+
+
+def test_the_gravest_reason_comes_first() -> None:
+    everything = {"alarms": ("moved",), "new_labels": 500, "performance": performance(0.3)}
+    found = kinds(**everything, estimated=estimated(0.95), trained=NOW - 40 * DAY)
+    assert tuple(found) == KINDS == (PERFORMANCE, DRIFT, ESTIMATED, LABELS, AGE)
+
+
+@pytest.mark.parametrize(
+    ("found", "fell"),
+    [
+        (performance(0.43), True),
+        (performance(0.46), False),  # within the bound
+        (performance(0.445), False),  # beyond the bound as likely by chance
+        (performance(0.43, half=0.07), False),  # as likely noise
+        (performance(0.43, then_half=0.07), False),  # it was never known to be that good
+        (performance(0.60), False),
+        (performance(0.57, worse_up=True), True),
+        (performance(0.44, worse_up=True), False),
+    ],
+)
+def test_performance_falls_beyond_its_bound_and_its_noise(found: Performance, fell: bool) -> None:
+    assert (kinds(performance=found) == [PERFORMANCE]) is fell
+
+
+def test_reasons_name_what_how_much_and_which_day() -> None:
+    decision = decided(performance=performance(0.3), estimated=estimated(0.95), new_labels=20_000)
+    for named in ("ndcg_at_10 of version 3", "0.3000", "2026-03-11 to 2026-03-20", "0.5000", "0.9500"):
+        assert named in decision.words
+    assert "20,000 labels matured since 2026-03-15, the day of the last training" in decision.words
+    assert decision.words == f"retrain: {decision.cause}"
+
+
+def test_an_open_incident_holds_training_and_says_which_column() -> None:
+    decision = decided(alarms=("moved",), incidents=(OPEN, CLOSED))
+    assert decision.action == "hold"
+    for named in (
+        "videos.duration_seconds",
+        "98 % of the values came × 1,000",
+        "since 2026-03-17",
+        "131 rows",
+    ):
+        assert named in decision.words
+    assert "moved" in decision.words
+    assert "requests.device" not in decision.words
+
+
+def test_a_closed_incident_lets_train_and_tells_its_broken_days() -> None:
+    decision = decided(alarms=("moved",), incidents=(CLOSED,))
+    assert decision.action == "retrain"
+    assert "requests.device was broken upstream from 2026-03-03 until 2026-03-05" in decision.cause
+    assert "2,041 rows" in decision.cause
+
+
+def test_within_the_cooldown_it_waits_until_its_end() -> None:
+    last = NOW - DAY + timedelta(minutes=1)
+    decision = decided((last,), alarms=("moved",))
+    assert (decision.action, decision.until) == ("wait", last + DAY)
+    assert (
+        "wait until 2026-03-20 00:01 UTC (cooldown: the last retrain was asked for on 2026-03-19)"
+        in decision.words
+    )
+    assert decided((NOW - DAY,), alarms=("moved",)).action == "retrain"
+
+
+def test_over_the_budget_it_waits_until_the_oldest_is_out_of_the_window() -> None:
+    triggers = Triggers(budget=Budget(retrains=2, days=14))
+    asked = (NOW - 2 * DAY, NOW - 10 * DAY, NOW - 20 * DAY)
+    decision = decided(asked, triggers, alarms=("moved",))
+    assert (decision.action, decision.until) == ("wait", NOW + 4 * DAY)
+    assert "budget: 2 retrains within 14 days" in decision.words
+    assert decided(asked[:1], triggers, alarms=("moved",)).action == "retrain"
+
+
+incidents = st.sampled_from([(), (CLOSED,), (OPEN,)])
+days = st.tuples(st.integers(0, 72), st.booleans(), st.integers(0, 200), incidents)
+
+
+@given(st.lists(days, min_size=1, max_size=80), st.integers(1, 4), st.integers(1, 20), st.integers(0, 72))
+def test_no_sequence_exceeds_budget_or_cooldown_or_trains_while_it_holds(
+    steps: list[tuple[int, bool, int, tuple[Incident, ...]]], retrains: int, window: int, cooldown: int
+) -> None:
+    bounds = Budget(retrains=retrains, days=window)
+    triggers = Triggers(new_labels=100, budget=bounds, cooldown=timedelta(hours=cooldown))
+    now, history = NOW, list[datetime]()
+    for hours, drifts, labels, broken in steps:
+        now += timedelta(hours=hours)
+        seen = Signals(("moved",) if drifts else (), labels, None, incidents=broken)
+        decision = decide(seen, triggers, history, now)
+        assert (decision.action == "hold") == (OPEN in broken)
+        assert bool(decision.reasons) == (drifts or labels >= 100)
+        if decision.action == "retrain":
+            history.append(now)
+        elif decision.until is not None:
+            assert decide(seen, triggers, history, decision.until).action == "retrain"
+    for place, asked in enumerate(history):
+        assert sum(asked <= each < asked + timedelta(days=window) for each in history) <= retrains
+        assert place == 0 or asked - history[place - 1] >= timedelta(hours=cooldown)
