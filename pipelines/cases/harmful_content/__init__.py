@@ -1,0 +1,1 @@
+"""Harmful content: which posts break the rules, and how sure that is."""
