@@ -221,7 +221,7 @@ def test_a_server_that_is_gone_is_told_at_once_and_found_again(url: str, tmp_pat
                 LoopError, match=rf"127\.0\.0\.1:{wire.port}/{name}.*see that the server runs"
             ):
                 ask()
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 10
         wire.set("up")
         assert log.append("actions", ACTIONS) == 2
         assert len(list(log.read())) == 2
