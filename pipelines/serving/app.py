@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
 
 from pipelines.serving import problems
@@ -56,7 +56,7 @@ def make_app(services: Mapping[str, Service], keys: Keys, *, refresh_seconds: fl
     async def measured() -> Response:
         return Response(metrics.render(), media_type=metrics.media)
 
-    app.openapi = partial(problems.documented, app)  # type: ignore[method-assign]
+    app.openapi = partial(problems.documented, app, keys.describe()[1])  # type: ignore[method-assign]
     return app
 
 
@@ -89,7 +89,8 @@ def _routes(name: str, service: Service, keys: Keys) -> APIRouter:
             methods=["POST"],
             response_model=response,
             responses=known,
-            dependencies=[Depends(keys.need(scope))],
+            route_class_override=keys.guard(scope),
+            openapi_extra=keys.describe()[0],
             summary=summary,
             operation_id=f"{name}_{path[1:]}",
         )
@@ -98,7 +99,8 @@ def _routes(name: str, service: Service, keys: Keys) -> APIRouter:
         describe,
         methods=["GET"],
         responses=problems.responses((401, 403, 500)),
-        dependencies=[Depends(keys.need("admin"))],
+        route_class_override=keys.guard("admin"),
+        openapi_extra=keys.describe()[0],
         summary="What answers now",
         operation_id=f"{name}_describe",
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from hashlib import sha256
 from ipaddress import ip_address
+from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 
 from pipelines.errors import UsageError
 from pipelines.serving.problems import ProblemError
@@ -36,26 +38,44 @@ class Keys:
             )
         return cls({scope.strip(): key for scope, _, key in pairs})
 
-    def need(self, scope: str) -> Callable[[Request], Awaitable[None]]:
-        """Make a dependency that lets callers with the scope (or admin's) pass."""
+    def guard(self, scope: str) -> type[APIRoute]:
+        """Make a kind of route that lets callers with the scope (or admin's) in.
 
-        async def check(request: Request) -> None:
-            if not self._digests:
-                return
-            given = request.headers.get("authorization", "")
-            word, _, key = given.partition(" ")
-            if word.lower() != "bearer" or not key:
-                raise ProblemError(
-                    401, "send a key: `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"}
-                )
-            digest = sha256(key.encode()).digest()
-            matches = {name: hmac.compare_digest(digest, each) for name, each in self._digests.items()}
-            if not any(matches.values()):
-                raise ProblemError(401, "this key is not known", {"WWW-Authenticate": "Bearer"})
-            if not (matches.get(scope) or matches.get("admin")):
-                raise ProblemError(403, f"this key does not allow '{scope}'")
+        A dependency would be asked only once the body has been read: strangers could send what they like.
+        """
+        keys = self
 
-        return check
+        class Guarded(APIRoute):
+            def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+                inner = super().get_route_handler()
+
+                async def handle(request: Request) -> Response:
+                    keys.check(request.headers.get("authorization", ""), scope)
+                    return await inner(request)
+
+                return handle
+
+        return Guarded
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what OpenAPI says of a guarded route, and of the keys themselves; nothing where none are set."""
+        if not self._digests:
+            return {}, {}
+        return {"security": [{"key": []}]}, {"key": {"type": "http", "scheme": "bearer"}}
+
+    def check(self, given: str, scope: str) -> None:
+        """Raise ProblemError where an Authorization header does not allow the scope: 401, or 403."""
+        if not self._digests:
+            return
+        word, _, key = given.partition(" ")
+        if word.lower() != "bearer" or not key:
+            raise ProblemError(401, "send a key: `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"})
+        digest = sha256(key.encode()).digest()
+        matches = {name: hmac.compare_digest(digest, each) for name, each in self._digests.items()}
+        if not any(matches.values()):
+            raise ProblemError(401, "this key is not known", {"WWW-Authenticate": "Bearer"})
+        if not (matches.get(scope) or matches.get("admin")):
+            raise ProblemError(403, f"this key does not allow '{scope}'")
 
     def check_bind(self, host: str) -> None:
         """Refuse to listen beyond this machine without keys."""

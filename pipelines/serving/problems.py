@@ -7,7 +7,7 @@ are nobody's business outside.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -108,11 +108,14 @@ def install(app: FastAPI) -> None:
         return answer(500, "a fault of the service, not of what was sent: its log tells more")
 
 
-def documented(app: FastAPI) -> dict[str, Any]:
-    """Make the OpenAPI document, with the one schema of all problems."""
+def documented(app: FastAPI, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the OpenAPI document, with the one schema of all problems, and the kinds of `keys` that are asked for."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        components = document.setdefault("components", {})
+        if keys:
+            components["securitySchemes"] = dict(keys)
+        schemas = components.setdefault("schemas", {})
         made = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= made.pop("$defs") | {"Problem": made}
     return app.openapi_schema or {}

@@ -261,6 +261,19 @@ def test_nothing_is_told_of_a_body_without_a_key(shop: Shop) -> None:
     with shop.client(KEYS) as client:
         said = check_problem(client.post(DECIDE, json={"colour": "red"}), 401)
         assert "errors" not in said
+        check_problem(client.post(DECIDE, content=b"{"), 401)
+
+
+def test_the_document_tells_what_needs_a_key(shop: Shop) -> None:
+    with shop.client(KEYS) as client:
+        locked = client.get("/openapi.json").json()
+    with shop.client() as client:
+        open_ = client.get("/openapi.json").json()
+    for path, method in ((DECIDE, "post"), (ACTIONS, "post"), (f"/v1/{NAME}", "get")):
+        ((name, scopes),) = locked["paths"][path][method]["security"][0].items()
+        assert scopes == [] and locked["components"]["securitySchemes"][name]["scheme"] == "bearer"
+        assert "security" not in open_["paths"][path][method]
+    assert "security" not in locked["paths"]["/healthz"]["get"]
 
 
 def test_keys_are_compared_in_constant_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
