@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.learning.calibration import logit, sigmoid
+from pipelines.stores.files import read_json, write_json
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,15 +38,37 @@ class HashedLogistic:
     base: float
     weights: Floats
 
-    def predict(self, rows: pl.DataFrame) -> Floats:
-        """Return the probability of each row, shape (n,); missing columns and values are a category."""
+    def logits(self, rows: pl.DataFrame) -> Floats:
+        """Return the log odds of each row, shape (n,); missing columns and values are a category."""
         bits = int(np.log2(len(self.weights)))
-        return sigmoid(self.base + hashed(rows, self.columns, self.crosses, bits) @ self.weights)
+        found: Floats = self.base + hashed(rows, self.columns, self.crosses, bits) @ self.weights
+        return found
 
-    def save(self, path: Path) -> None:
-        """Write the weights that are not 0 (Parquet)."""
+    def predict(self, rows: pl.DataFrame) -> Floats:
+        """Return the probability of each row, shape (n,)."""
+        return sigmoid(self.logits(rows))
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write the weights that are not 0 (Parquet), and what they are the weights of (JSON)."""
         used = np.flatnonzero(self.weights)
-        pl.DataFrame({"slot": used, "weight": self.weights[used]}).write_parquet(path)
+        pl.DataFrame({"slot": used, "weight": self.weights[used]}).write_parquet(folder / f"{name}.parquet")
+        told = {
+            "columns": self.columns,
+            "crosses": self.crosses,
+            "base": self.base,
+            "size": len(self.weights),
+        }
+        write_json(folder / f"{name}.json", told)
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> HashedLogistic:
+        """Read what `save` wrote."""
+        told = read_json(folder / f"{name}.json")
+        used = pl.read_parquet(folder / f"{name}.parquet")
+        weights = np.zeros(told["size"])
+        weights[used["slot"].to_numpy()] = used["weight"].to_numpy()
+        crosses = tuple((one, other) for one, other in told["crosses"])
+        return cls(tuple(told["columns"]), crosses, told["base"], weights)
 
 
 def fit_hashed_logistic(

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,33 @@ def test_a_repro_leaves_the_live_champion_alone(running: Services) -> None:
     assert registry.champion() == champion
 
 
+def test_users_over_http_make_the_next_version(running: Services) -> None:
+    """The champion answers, users act on what they are shown, and the automation learns a version from that."""
+    from pipelines.flows.retrain_manifest import manifests
+
+    project = running.project
+    before = {version.number for version in versions(project)}
+    with serving(project) as port:
+        said = loop(project, "users", CASE, "--port", str(port), "--rate", "100", "--requests", "400")
+    sent = int(said.partition(" actions acknowledged")[0].rpartition(" ")[2].replace(",", ""))
+    assert sent > 0 and " 0 refused" in said
+    loop(project, "clock", "advance", "2d", "--case", CASE)
+    prefect(project, "deployment", "run", f"watch/{DEPLOYMENT}")
+    wait_for(lambda: len(finished_runs(running, "retrain")) == 2, 600)
+    (new,) = [version for version in versions(project) if version.number not in before]
+    assert "labels matured" in new.tags["cause"]
+    *_, manifest = manifests(Workspace(project.root / "live" / CASE))
+    assert manifest["version"] == new.number
+    listed = {path.parent.name: path.read_text().split() for path in retrain_lists(project)}
+    acted = listed[max(listed)]
+    run = bind(project, CASE, live=True)
+    lake = Lake(run.workspace.lake, run.case.tables)
+    asked = lake.scan("requests").filter(pl.col("model_version").is_not_null())
+    served = lake.scan("impressions").join(asked, on="request_id", how="semi")
+    told = lake.scan("actions").filter(pl.col("action_id").is_in(acted))
+    assert told.join(served, on="impression_id", how="semi").collect().height == sent
+
+
 def test_schedules_make_runs(running: Services) -> None:
     """SQLAlchemy 2.1 breaks the scheduler of Prefect 3.8 without a word to the user."""
     scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
@@ -161,6 +189,33 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextmanager
+def serving(project: Project) -> Iterator[int]:
+    """Run `loop serve` on a free port until the block ends."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "loop"), "serve", CASE, "--port", str(port)]
+    with (project.root / "serve.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=project.root, env=plain_environment(), stdout=log, stderr=log)
+    try:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 120)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def retrain_lists(project: Project) -> list[Path]:
+    return sorted((project.root / "live" / CASE / "retrains").glob("*/actions.txt"))
+
+
 def arrived_actions(project: Project, since: str, until: str) -> set[str]:
     """List the ids of the lake's actions that arrived in [since, until)."""
     run = bind(project, CASE, live=True)
@@ -181,17 +236,15 @@ def prefect(project: Project, *arguments: str) -> None:
     run(project, "prefect", *arguments)
 
 
-def loop(project: Project, *arguments: str) -> None:
-    run(project, "loop", *arguments)
+def loop(project: Project, *arguments: str) -> str:
+    return run(project, "loop", *arguments)
 
 
-def run(project: Project, name: str, *arguments: str) -> None:
-    env = {
-        key: each for key, each in os.environ.items() if not key.startswith(("PREFECT_", "LOOP_", "MLFLOW_"))
-    }
+def run(project: Project, name: str, *arguments: str) -> str:
     command = [str(Path(sys.executable).parent / name), *arguments]
-    done = subprocess.run(command, cwd=project.root, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=project.root, env=plain_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def plain_environment() -> dict[str, str]:

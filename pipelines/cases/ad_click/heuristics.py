@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.case_study import Dataset, Model
+from pipelines.cases.ad_click.crosses import fit_crosses
 from pipelines.cases.ad_click.model import click_rate
 from pipelines.cases.ad_click.params import AdParams
-from pipelines.cases.ad_click.tables import PAGE_CONTEXT, USER_CONTEXT
 from pipelines.errors import DataError
-from pipelines.learning.hashed_logistic import HashedLogistic, fit_hashed_logistic
+from pipelines.learning.hashed_logistic import HashedLogistic
 from pipelines.stores.files import write_json
 
 Floats = NDArray[np.float64]
-
-AD_COLUMNS = ("category", "subcategory", "product", "campaign_id")
-CONTEXT = (*PAGE_CONTEXT, *USER_CONTEXT)
-COLUMNS = (*CONTEXT, *AD_COLUMNS, "ad_id", "position")
-CROSSES = (*product(CONTEXT, ("category", "campaign_id")), ("device", "site"), ("gender", "age"))
 
 
 @dataclass(frozen=True)
@@ -70,8 +64,8 @@ class HashedCrosses:
         return self.fitted.predict(rows)
 
     def save(self, folder: Path) -> None:
-        """Write the weights (Parquet)."""
-        self.fitted.save(folder / "hashed_crosses.parquet")
+        """Write the weights (Parquet), and what they are the weights of (JSON)."""
+        self.fitted.save(folder, "hashed_crosses")
 
 
 def _labels(dataset: Dataset) -> pl.DataFrame:
@@ -96,10 +90,7 @@ def _hashed_crosses(dataset: Dataset, params: AdParams) -> Model:
     if rows.height > params.examples:
         chosen = np.random.default_rng([dataset.seed, 1]).choice(rows.height, params.examples, replace=False)
         rows = rows[np.sort(chosen)]
-    clicks = rows["label"].cast(pl.Float64).to_numpy()
-    columns = [name for name in COLUMNS if rows[name].n_unique() > 1]
-    crosses = [pair for pair in CROSSES if set(pair) <= set(columns)]
-    return HashedCrosses(fit_hashed_logistic(rows, clicks, columns, crosses, **params.logistic.model_dump()))
+    return HashedCrosses(fit_crosses(rows, params.logistic))
 
 
 HEURISTICS: Mapping[str, Callable[[Dataset, AdParams], Model]] = {

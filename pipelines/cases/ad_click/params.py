@@ -18,10 +18,10 @@ class Trees(Frozen):
 
 
 class Logistic(Frozen):
-    """The heuristic `hashed_crosses`: a table of 2^bits weights."""
+    """The crosses, half of the model and the heuristic `hashed_crosses`: a table of 2^bits weights."""
 
     bits: int = Field(default=16, ge=8, le=24)
-    penalty: float = Field(default=5.0, gt=0)
+    penalty: float = Field(default=20.0, gt=0)
     steps: int = Field(default=40, ge=1)
 
 
