@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipelines.learning.hashed_logistic import fit_hashed_logistic, hashed
+from pipelines.learning.hashed_logistic import HashedLogistic, fit_hashed_logistic, hashed
 
 COLUMNS, CROSSES = ("device", "site"), (("device", "site"),)
 
@@ -80,3 +80,12 @@ def test_it_is_the_same_under_another_hash_seed_and_order(tmp_path: Path) -> Non
     one = fit_hashed_logistic(train, labels, COLUMNS, CROSSES).predict(train)
     other = fit_hashed_logistic(train[mixed], labels[mixed], COLUMNS, CROSSES).predict(train)
     np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_what_was_saved_says_the_same(tmp_path: Path) -> None:
+    train, labels = rows()
+    found = fit_hashed_logistic(train, labels, COLUMNS, CROSSES, bits=12)
+    found.save(tmp_path, "crosses")
+    again = HashedLogistic.load(tmp_path, "crosses")
+    assert (again.columns, again.crosses, again.base) == (found.columns, found.crosses, found.base)
+    np.testing.assert_array_equal(again.logits(train), found.logits(train))
