@@ -21,6 +21,7 @@ from pipelines.stores.registry import CHALLENGER, CHAMPION
 if TYPE_CHECKING:
     from pipelines.experiments.verdict import Verdict
     from pipelines.stores.registry import Registry, Version
+    from pipelines.stores.workspace import Workspace
 
 
 def start(run: Run, now: datetime | None = None) -> Running:
@@ -113,6 +114,14 @@ def tend(run: Run, now: datetime | None = None) -> Verdict | None:
     if run.config.promotion == "canary" and {CHAMPION, CHALLENGER} <= run.registry.aliases().keys():
         start(run, now)
     return None
+
+
+def words(ws: Workspace) -> str | None:
+    """Say which version is on trial, and since when; None where none is."""
+    running = file.read_open(ws)
+    if running is None:
+        return None
+    return f"version {running.challenger.number} is on trial since {running.started:%Y-%m-%d}"
 
 
 def verdict_json(verdict: Verdict, now: datetime) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pipelines.flows import clock
+from pipelines.flows import clock, trial
 from pipelines.flows.edge import Run, perform, timed
 from pipelines.stores.files import read_json, write_json
 
@@ -71,7 +71,9 @@ def look(run: Run, verdict: Verdict) -> Signals:
         run.registry,
     )
     estimated = read_estimate(run.workspace.monitor)
-    return Signals(alarms, labels, performance, estimated, incidents, trained, verdict.since)
+    return Signals(
+        alarms, labels, performance, estimated, incidents, trained, verdict.since, trial.words(run.workspace)
+    )
 
 
 def resolve(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:

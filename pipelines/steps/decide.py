@@ -1,7 +1,8 @@
 """Decide: what was watched becomes a decision, with its reasons in words.
 
 `retrain` where there is a reason and nothing speaks against it; `hold` while a column is broken upstream, since a
-model must not learn from it; `wait` where there is no reason, or cooldown and budget do not allow another retrain yet.
+model must not learn from it; `wait` where there is no reason, where a version is on trial with live users, or where
+cooldown and budget do not allow another retrain yet.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Reason:
 class Decision:
     """What to do, and why. `reasons` speak for a retrain, the gravest first, whatever the action is.
 
-    `incidents` are open and closed ones; an open one holds training. `until` is when a retrain would be
-    allowed again, and `bound` what forbids it before.
+    `incidents` are open and closed ones; an open one holds training. `bound` is what forbids a retrain, and
+    `until` when one is allowed again, where that is known.
     """
 
     action: Action
@@ -62,8 +63,9 @@ class Decision:
             return f"hold: {broken}" + (
                 f"; else there would be reason to retrain: {why}" if self.reasons else ""
             )
-        if self.until is not None:
-            return f"wait until {self.until:%Y-%m-%d %H:%M} UTC ({self.bound}): {why}"
+        if self.bound:
+            until = "" if self.until is None else f" until {self.until:%Y-%m-%d %H:%M} UTC"
+            return f"wait{until} ({self.bound}): {why}"
         return f"retrain: {self.cause}" if self.action == "retrain" else f"wait: {why}"
 
     def as_json(self) -> dict[str, Any]:
@@ -84,6 +86,8 @@ def decide(signals: Signals, triggers: Triggers, history: Sequence[datetime], no
         return Decision("hold", reasons, incidents)
     if not reasons:
         return Decision("wait", (), incidents)
+    if signals.trial is not None:
+        return Decision("wait", reasons, incidents, bound=signals.trial)
     until, bound = max(_bounds(triggers, history), default=(now, ""))
     if until > now:
         return Decision("wait", reasons, incidents, until, bound)

@@ -55,7 +55,8 @@ class Signals:
 
     `performance` is None where there is no champion, or not enough newer rows to measure it on; `estimated`
     where no estimate is applicable. `drifting_since` is the first day of the alarm (ISO), `trained` the
-    moment of the last training, and `incidents` are open and closed ones since what it learned from.
+    moment of the last training, and `incidents` are open and closed ones since what it learned from. `trial`
+    says in words which version is on trial with live users.
     """
 
     alarms: Sequence[str]
@@ -65,6 +66,7 @@ class Signals:
     incidents: Sequence[Incident] = ()
     trained: datetime | None = None
     drifting_since: str | None = None
+    trial: str | None = None
 
 
 def last_training(ws: Workspace) -> tuple[datetime, datetime]:

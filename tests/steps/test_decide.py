@@ -167,6 +167,14 @@ def test_over_the_budget_it_waits_until_the_oldest_is_out_of_the_window() -> Non
     assert decided(asked[:1], triggers, alarms=("moved",)).action == "retrain"
 
 
+def test_while_a_version_is_on_trial_none_other_is_asked_for() -> None:
+    decision = decided(alarms=("moved",), trial="version 4 is on trial since 2026-03-18")
+    assert (decision.action, decision.until) == ("wait", None)
+    assert decision.words == "wait (version 4 is on trial since 2026-03-18): drift: moved"
+    assert decided(trial="version 4 is on trial").words == "wait: no reason to retrain"
+    assert decided(alarms=("moved",), trial="version 4 is on trial", incidents=(OPEN,)).action == "hold"
+
+
 incidents = st.sampled_from([(), (CLOSED,), (OPEN,)])
 days = st.tuples(st.integers(0, 72), st.booleans(), st.integers(0, 200), incidents)
 
