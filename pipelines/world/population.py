@@ -80,6 +80,7 @@ class Population:
         return len(self._ids)
 
     def __getitem__(self, column: str) -> NDArray[Any]:
+        self.cover(self.first + 1)  # the first day's arrivals tell the columns, whoever was asked for so far
         return self._columns[column]
 
     def arrived(self, first: int, until: int) -> NDArray[np.int64]:

@@ -78,7 +78,8 @@ def test_strangers_are_refused(log: Log, judge: WorldJudge) -> None:
         judge.expected(rows.with_columns(user_id=pl.lit("somebody")))
     with pytest.raises(DataError, match="impression_time"):
         judge.expected(rows.drop("impression_time"))
-    assert judge.expected(rows.clear()).shape == (0,)
+    for asked in (judge, WORLD.judge(PARAMS, 3, START)):  # one that has judged before, and a new one
+        assert asked.expected(rows.clear()).shape == (0,)
     assert judge.best_share(rows.clear(), 3).columns == ["unit", "reward", "best"]
 
 
