@@ -56,7 +56,7 @@ def make_app(services: Mapping[str, Service], keys: Keys, *, refresh_seconds: fl
     async def measured() -> Response:
         return Response(metrics.render(), media_type=metrics.media)
 
-    app.openapi = partial(problems.documented, app, keys.describe()[1])  # type: ignore[method-assign]
+    app.openapi = partial(problems.documented, app, keys.schemes)  # type: ignore[method-assign]
     return app
 
 
@@ -90,7 +90,7 @@ def _routes(name: str, service: Service, keys: Keys) -> APIRouter:
             response_model=response,
             responses=known,
             route_class_override=keys.guard(scope),
-            openapi_extra=keys.describe()[0],
+            openapi_extra=keys.security,
             summary=summary,
             operation_id=f"{name}_{path[1:]}",
         )
@@ -100,7 +100,7 @@ def _routes(name: str, service: Service, keys: Keys) -> APIRouter:
         methods=["GET"],
         responses=problems.responses((401, 403, 500)),
         route_class_override=keys.guard("admin"),
-        openapi_extra=keys.describe()[0],
+        openapi_extra=keys.security,
         summary="What answers now",
         operation_id=f"{name}_describe",
     )

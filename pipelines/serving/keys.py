@@ -57,11 +57,15 @@ class Keys:
 
         return Guarded
 
-    def describe(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what OpenAPI says of a guarded route, and of the keys themselves; nothing where none are set."""
-        if not self._digests:
-            return {}, {}
-        return {"security": [{"key": []}]}, {"key": {"type": "http", "scheme": "bearer"}}
+    @property
+    def security(self) -> dict[str, Any]:
+        """Return what OpenAPI says of a guarded route: nothing where no keys are set."""
+        return {"security": [{name: []} for name in self.schemes]} if self.schemes else {}
+
+    @property
+    def schemes(self) -> dict[str, Any]:
+        """Return what OpenAPI says of the keys themselves: nothing where none are set."""
+        return {"key": {"type": "http", "scheme": "bearer"}} if self._digests else {}
 
     def check(self, given: str, scope: str) -> None:
         """Raise ProblemError where an Authorization header does not allow the scope: 401, or 403."""

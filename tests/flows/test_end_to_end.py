@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,10 +16,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from machine_help import free_port
 from tiny_project import CASE, tiny_project
 
 from pipelines.flows.edge import bind, perform
 from pipelines.flows.live import advance_world
+from pipelines.flows.prefect_server import answers
 from pipelines.flows.services import Services, down, services, up
 from pipelines.settings import Project
 from pipelines.stores.files import folder_digest, read_json
@@ -128,13 +129,12 @@ def test_users_over_http_make_the_next_version(running: Services) -> None:
     assert "labels matured" in new.tags["cause"]
     *_, manifest = manifests(Workspace(project.root / "live" / CASE))
     assert manifest["version"] == new.number
-    listed = {path.parent.name: path.read_text().split() for path in retrain_lists(project)}
-    acted = listed[max(listed)]
+    *_, acted = sorted((project.root / "live" / CASE / "retrains").glob("*/actions.txt"))
     run = bind(project, CASE, live=True)
     lake = Lake(run.workspace.lake, run.case.tables)
     asked = lake.scan("requests").filter(pl.col("model_version").is_not_null())
     served = lake.scan("impressions").join(asked, on="request_id", how="semi")
-    told = lake.scan("actions").filter(pl.col("action_id").is_in(acted))
+    told = lake.scan("actions").filter(pl.col("action_id").is_in(acted.read_text().split()))
     assert told.join(served, on="impression_id", how="semi").collect().height == sent
 
 
@@ -183,12 +183,6 @@ def test_both_runners_come_to_the_same_figures_and_bytes(finished: Project, tmp_
     assert digests[0] == digests[1] and len(digests[0]) == 1
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def serving(project: Project) -> Iterator[int]:
     """Run `loop serve` on a free port until the block ends."""
@@ -202,18 +196,6 @@ def serving(project: Project) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def retrain_lists(project: Project) -> list[Path]:
-    return sorted((project.root / "live" / CASE / "retrains").glob("*/actions.txt"))
 
 
 def arrived_actions(project: Project, since: str, until: str) -> set[str]:

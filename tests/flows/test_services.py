@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from machine_help import free_port
 from plant_help import Plant
 
 from pipelines.errors import LoopError, UsageError
@@ -31,12 +32,6 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[Process]:
     process = Process("sleeper", tmp_path / ".run")
@@ -54,7 +49,12 @@ def test_a_taken_port_is_named_before_anything_starts(plant: Plant, taken: int, 
 
 
 def test_a_port_that_was_just_left_is_free() -> None:
-    require_free(free_port(), "a test", "--port")
+    """The side that hangs up first leaves its port waiting: nobody listens there, and one may again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            listener.accept()[0].close()
+    require_free(port, "a test", "--port")
 
 
 def test_two_services_cannot_share_a_port(plant: Plant) -> None:

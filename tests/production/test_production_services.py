@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from log_help import SERVER
+from machine_help import free_port
 from production_help import databases, environment, use_production
 from tiny_project import CASE, tiny_project
 
@@ -57,9 +57,3 @@ def deployments(running: Services) -> list[dict[str, Any]]:
     with urllib.request.urlopen(request, timeout=30) as response:
         found: list[dict[str, Any]] = json.load(response)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from machine_help import enlarge, mounted
 from served_stub import CASE, NAME, Shop, click, open_shop
 from starlette.testclient import TestClient
 from wire_help import check_problem
@@ -24,17 +24,8 @@ DECIDE, ACTIONS = f"/v1/{NAME}/decide", f"/v1/{NAME}/actions"
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of a megabyte, and the shop's log on it."""
-    disk = tmp_path / "live" / NAME / "log"
-    disk.mkdir(parents=True)
-    try:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with mounted(tmp_path / "live" / NAME / "log", 1) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def fill(client: TestClient, token: str) -> tuple[list[str], Any]:
@@ -67,7 +58,7 @@ def test_a_full_disk_is_told_and_forgotten_when_there_is_room(
         check_problem(client.post(DECIDE, json=large), 507)
         assert shop.log.end == ends
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
-        subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+        enlarge(small_disk, 8)
         assert client.post(DECIDE, json=large).status_code == 200
         more = [f"after-{n}" for n in range(100)]
         batch = {"actions": [click(token, name) for name in more]}

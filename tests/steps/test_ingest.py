@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 from log_help import file_log
+from machine_help import mounted
 from tiny import START, tiny_batches, tiny_tables
 
 from pipelines.case_study import Batch, CaseStudy, Observed
@@ -360,17 +361,8 @@ def test_a_full_disk_leaves_the_last_good_state(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with mounted(tmp_path / "disk", 3) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_disk_that_really_fills_up(case: CaseStudy, small_disk: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 from log_help import file_log, scratch_database
+from machine_help import enlarge, mounted
 from production_help import POSTGRES, wires
 from tiny import tiny_tables
 
@@ -124,17 +125,8 @@ def test_a_file_that_may_not_grow_is_full_until_it_may(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with mounted(tmp_path / "disk", 2) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_disk_that_really_fills_up(small_disk: Path) -> None:
@@ -147,7 +139,7 @@ def test_a_disk_that_really_fills_up(small_disk: Path) -> None:
         with pytest.raises(LogFull):
             log.append("actions", ACTIONS)
         assert len(list(log.read())) == acknowledged
-        subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+        enlarge(small_disk, 16)
         assert log.append("actions", ACTIONS) == acknowledged + 1
     with file_log(Workspace(small_disk / "tiny")) as again:
         assert len(list(again.read())) == acknowledged + 1

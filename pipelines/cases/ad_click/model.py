@@ -3,8 +3,7 @@
 The trees see categories, counts and rates; they predict best what is shown. Yet they take how often an ad is shown for
 a sign of how good it is, since those who show it had their reasons: let them choose among all ads, and they choose
 those that were shown to few, well-chosen people. The regression knows ads and campaigns by name, beside whom they were
-shown to, and is no judge of the rest. Half of each (in log odds) predicts as well as the trees and chooses better than
-either: see the README.
+shown to, and predicts worse. Half of each (in log odds) predicts as well as the trees and chooses better than they do.
 """
 
 from __future__ import annotations
@@ -47,11 +46,8 @@ class ClickModel:
         Rows have the request's and the ad's context, `time`, and the features of the service; what is missing
         counts as unknown.
         """
-        return self.calibration.apply(self.logits(rows))
-
-    def logits(self, rows: pl.DataFrame) -> Floats:
-        """Return the blend's log odds, not calibrated, shape (n,)."""
-        return (self.trees.predict(self.signals.matrix(rows)) + self.crosses.logits(rows)) / 2
+        trees = self.trees.predict(self.signals.matrix(rows))
+        return self.calibration.apply(blended(trees, self.crosses.logits(rows)))
 
     def save(self, folder: Path) -> None:
         """Write the trees (LightGBM text), the crosses' weights (Parquet), and the rest (JSON)."""
@@ -97,10 +93,15 @@ def fit(dataset: Dataset, params: AdParams) -> Fitted:
     )
     trees = Ranker(trees.text, signals.columns, probability=False)
     crosses = fit_crosses(rows[:cut], params.logistic)
-    blend = (trees.predict(matrix[cut:]) + crosses.logits(rows[cut:])) / 2
+    blend = blended(trees.predict(matrix[cut:]), crosses.logits(rows[cut:]))
     calibration = fit_calibration(blend, clicks[cut:], click_rate(labels))
     model = ClickModel(signals, trees, crosses, calibration)
     return Fitted(model, _card(model, labels, rows[cut:], clicks[cut:], losses), _shown(rows, signals))
+
+
+def blended(trees: Floats, crosses: Floats) -> Floats:
+    """Return the log odds of the blend, (n,), from those of its halves."""
+    return (trees + crosses) / 2
 
 
 def examples(dataset: Dataset, labels: pl.DataFrame, most: int) -> pl.DataFrame:
