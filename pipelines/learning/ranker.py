@@ -1,11 +1,4 @@
-"""Gradient-boosted ranking on logged slates or on retrieved candidates (LightGBM).
-
-Position bias. Under the position-based model (Richardson et al. 2007; Craswell et al. 2008) P(label) =
-examination(position) · relevance. Slates drawn uniformly at random tell the examination curve without
-bias, as any item may stand anywhere (Joachims, Swaminathan & Schnabel 2017); its logarithm is then an
-offset of the logit while learning, and left out when answering. A position given as a feature would
-leave it to the trees how much of a popular item's success its place explains.
-"""
+"""Gradient-boosted ranking on logged slates or on retrieved candidates (LightGBM)."""
 
 from __future__ import annotations
 
@@ -40,6 +33,15 @@ class RankerOptions:
     column_share: float = 0.7
     truncation: int = 20
     patience: int = 30
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows (n, features) and binary labels (n,) apart from those learned from, with the offset (n,) of their logit."""
+
+    rows: NDArray[Any]
+    labels: Floats
+    offset: Floats | None = None
 
 
 class Ranker:
@@ -81,14 +83,14 @@ def fit_ranker(
     seed: int,
     offset: Floats | None = None,
     categories: Sequence[str] = (),
-    held_out: tuple[NDArray[Any], Floats] | None = None,
+    held_out: HeldOut | None = None,
 ) -> tuple[Ranker, list[float]]:
     """Fit the trees to rows (n, features); return them and the training loss (or nDCG@10) by round.
 
     `groups` (n,) are non-decreasing numbers of requests; `offset` (n,) is added to the logit while
-    learning. `categories` names the features that are codes from 0 (NaN or negative: none). `held_out`,
-    rows and binary labels apart from the others, ends learning where it stops helping them; the curve
-    is then theirs. Raise DataError where all labels are alike: nothing can be told apart.
+    learning. `categories` names the features that are codes from 0 (NaN or negative: none). Learning ends where
+    it stops helping rows that are `held_out`; the curve is then theirs. Raise DataError where all labels are
+    alike: nothing can be told apart.
     """
     import lightgbm
 
@@ -110,7 +112,10 @@ def fit_ranker(
         categorical_feature=list(categories),
         free_raw_data=True,
     )
-    watched = data if held_out is None else lightgbm.Dataset(*held_out, reference=data)
+    watched = data
+    if held_out is not None:
+        start = None if held_out.offset is None else held_out.offset + base
+        watched = lightgbm.Dataset(held_out.rows, held_out.labels, reference=data, init_score=start)
     stop = [lightgbm.early_stopping(options.patience, verbose=False)] if held_out is not None else []
     curve: dict[str, Any] = {}
     booster = lightgbm.train(
@@ -124,31 +129,6 @@ def fit_ranker(
     text = _without_machine(booster.model_to_string())
     measured = next(iter(curve["watched"].values()))
     return Ranker(text, features, probability, base), [float(value) for value in measured]
-
-
-def examination_curve(positions: Ints, labels: Floats, strength: float = 50.0) -> Floats:
-    """Estimate how likely each position is examined, relative to the first, from uniformly random slates.
-
-    Returns shape (last position,), non-increasing (pool adjacent violators), 1 at the first. Rates are
-    shrunk towards their mean by `strength` examples, so that a short log yields a flat curve.
-    """
-    if not len(positions):
-        return np.ones(1)
-    last = int(positions.max())
-    shown = np.bincount(positions, minlength=last + 1)[1:].astype(np.float64)
-    taken = np.bincount(positions, labels, minlength=last + 1)[1:]
-    mean = taken.sum() / max(shown.sum(), 1.0)
-    if mean == 0:
-        return np.ones(last)
-    rate = _non_increasing((taken + strength * mean) / (shown + strength), shown + strength)
-    return np.maximum(rate / rate[0], 1e-3)
-
-
-def examination_offset(positions: Floats, curve: Floats) -> Floats:
-    """Return log examination of each position, shape (n,); 0 where the position is unknown (NaN)."""
-    known = ~np.isnan(positions)
-    place = np.clip(np.nan_to_num(positions, nan=1.0).astype(np.int64), 1, len(curve)) - 1
-    return np.where(known, np.log(curve[place]), 0.0)
 
 
 def _parameters(options: RankerOptions, seed: int) -> Mapping[str, Any]:
@@ -171,17 +151,6 @@ def _parameters(options: RankerOptions, seed: int) -> Mapping[str, Any]:
         "seed": seed,
         "verbosity": -1,
     }
-
-
-def _non_increasing(values: Floats, weights: Floats) -> Floats:
-    """Fit a non-increasing sequence by pooling adjacent violators."""
-    blocks: list[tuple[float, float, int]] = []
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        blocks.append((value, weight, 1))
-        while len(blocks) > 1 and blocks[-2][0] < blocks[-1][0]:
-            (a, wa, na), (b, wb, nb) = blocks[-2:]
-            blocks[-2:] = [((a * wa + b * wb) / (wa + wb), wa + wb, na + nb)]
-    return np.concatenate([np.full(count, value) for value, _, count in blocks])
 
 
 def _without_machine(text: str) -> str:

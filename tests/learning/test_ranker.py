@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.learning.ranker import RankerOptions, fit_ranker
+from pipelines.learning.ranker import HeldOut, RankerOptions, fit_ranker
 
 OPTIONS = RankerOptions(
     rounds=120, learning_rate=0.2, leaves=7, minimum_rows=20, column_share=1.0, patience=10
@@ -46,12 +46,26 @@ def test_held_out_rows_end_the_learning() -> None:
     groups = np.zeros(len(labels), dtype=np.int64)
     whole, _ = fit_ranker(train, labels, groups, ("code", "noise"), OPTIONS, 1, categories=("code",))
     stopped, curve = fit_ranker(
-        train, labels, groups, ("code", "noise"), OPTIONS, 1, categories=("code",), held_out=(held, wanted)
+        train,
+        labels,
+        groups,
+        ("code", "noise"),
+        OPTIONS,
+        1,
+        categories=("code",),
+        held_out=HeldOut(held, wanted),
     )
     assert stopped.text.count("\nTree=") < whole.text.count("\nTree=") == 120
     assert stopped.text.count("\nTree=") == int(np.argmin(curve)) + 1, "the best round is the last"
     assert loss(stopped.predict(held), wanted) < loss(whole.predict(held), wanted)
     again, _ = fit_ranker(
-        train, labels, groups, ("code", "noise"), OPTIONS, 1, categories=("code",), held_out=(held, wanted)
+        train,
+        labels,
+        groups,
+        ("code", "noise"),
+        OPTIONS,
+        1,
+        categories=("code",),
+        held_out=HeldOut(held, wanted),
     )
     assert again.text == stopped.text

@@ -4,6 +4,8 @@ The trees see categories, counts and rates; they predict best what is shown. Yet
 a sign of how good it is, since those who show it had their reasons: let them choose among all ads, and they choose
 those that were shown to few, well-chosen people. The regression knows ads and campaigns by name, beside whom they were
 shown to, and predicts worse. Half of each (in log odds) predicts as well as the trees and chooses better than they do.
+
+The trees do not see the position either: what it adds is the examination curve of the explored impressions.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from pipelines.cases.ad_click.params import AdParams
 from pipelines.cases.ad_click.signals import Signals
 from pipelines.errors import DataError
 from pipelines.learning.calibration import Calibration, fit_calibration
+from pipelines.learning.examination import explored_curve, position_offset
 from pipelines.learning.hashed_logistic import HashedLogistic
 from pipelines.learning.probabilities import log_losses
-from pipelines.learning.ranker import Ranker, fit_ranker
+from pipelines.learning.ranker import HeldOut, Ranker, fit_ranker
 from pipelines.stores.files import read_json, write_json
 
 Floats = NDArray[np.float64]
@@ -32,12 +35,25 @@ FEWEST_ROWS = 100
 
 
 @dataclass(frozen=True)
-class ClickModel:
-    """Fitted trees and crosses, whose scores are log odds, and what makes a probability of them."""
+class Blend:
+    """Fitted trees and crosses. `curve` is how likely each position is looked at, beside the first."""
 
     signals: Signals
     trees: Ranker
     crosses: HashedLogistic
+    curve: Floats
+
+    def logits(self, rows: pl.DataFrame) -> Floats:
+        """Return the log odds of a click, (n,): the mean of those of both halves."""
+        trees = self.trees.predict(self.signals.matrix(rows)) + position_offset(rows, self.curve)
+        return (trees + self.crosses.logits(rows)) / 2
+
+
+@dataclass(frozen=True)
+class ClickModel:
+    """A blend, whose scores are log odds, and what makes a probability of them."""
+
+    blend: Blend
     calibration: Calibration
 
     def predict(self, rows: pl.DataFrame) -> Floats:
@@ -46,23 +62,25 @@ class ClickModel:
         Rows have the request's and the ad's context, `time`, and the features of the service; what is missing
         counts as unknown.
         """
-        trees = self.trees.predict(self.signals.matrix(rows))
-        return self.calibration.apply(blended(trees, self.crosses.logits(rows)))
+        return self.calibration.apply(self.blend.logits(rows))
 
     def save(self, folder: Path) -> None:
         """Write the trees (LightGBM text), the crosses' weights (Parquet), and the rest (JSON)."""
-        self.trees.save(folder / "trees.txt")
-        self.crosses.save(folder, "crosses")
-        write_json(folder / "signals.json", self.signals.as_json())
+        blend = self.blend
+        blend.trees.save(folder / "trees.txt")
+        blend.crosses.save(folder, "crosses")
+        trees = {"base": blend.trees.base, "examination": blend.curve.tolist()}
+        write_json(folder / "signals.json", blend.signals.as_json() | trees)
         write_json(folder / "calibration.json", self.calibration.as_json())
 
 
 def load(folder: Path) -> ClickModel:
     """Read what `ClickModel.save` wrote."""
-    signals = Signals.from_json(read_json(folder / "signals.json"))
-    trees = Ranker((folder / "trees.txt").read_text(), signals.columns, probability=False)
+    told = read_json(folder / "signals.json")
+    signals, curve = Signals.from_json(told), np.array(told["examination"])
+    trees = Ranker((folder / "trees.txt").read_text(), signals.columns, probability=False, base=told["base"])
     calibration = Calibration.from_json(read_json(folder / "calibration.json"))
-    return ClickModel(signals, trees, HashedLogistic.load(folder, "crosses"), calibration)
+    return ClickModel(Blend(signals, trees, HashedLogistic.load(folder, "crosses"), curve), calibration)
 
 
 def fit(dataset: Dataset, params: AdParams) -> Fitted:
@@ -79,29 +97,32 @@ def fit(dataset: Dataset, params: AdParams) -> Fitted:
             f"the window has {rows.height} mature impressions, of which {cut} would teach and the others "
             f"calibrate; either part needs {FEWEST_ROWS}: widen the window"
         )
-    signals = Signals.learn(rows[:cut], (dataset.end - dataset.start).total_seconds() / 86_400)
-    matrix = signals.matrix(rows)
+    days = (dataset.end - dataset.start).total_seconds() / 86_400
+    blend, losses = _fit_blend(rows, clicks, cut, explored_curve(labels), days, params, dataset.seed)
+    calibration = fit_calibration(blend.logits(rows[cut:]), clicks[cut:], click_rate(labels))
+    model = ClickModel(blend, calibration)
+    return Fitted(model, _card(model, labels, rows[cut:], clicks[cut:], losses), _shown(rows, blend.signals))
+
+
+def _fit_blend(
+    rows: pl.DataFrame, clicks: Floats, cut: int, curve: Floats, days: float, params: AdParams, seed: int
+) -> tuple[Blend, list[float]]:
+    """Fit both halves to the rows before `cut`; those after it end the trees. Return also their loss by round."""
+    signals = Signals.learn(rows[:cut], days)
+    matrix, offset = signals.matrix(rows), position_offset(rows, curve)
     trees, losses = fit_ranker(
         matrix[:cut],
         clicks[:cut],
         np.zeros(cut, dtype=np.int64),
         signals.columns,
         params.ranker_options(),
-        dataset.seed,
+        seed,
+        offset=offset[:cut],
         categories=signals.categories,
-        held_out=(matrix[cut:], clicks[cut:]),
+        held_out=HeldOut(matrix[cut:], clicks[cut:], offset[cut:]),
     )
-    trees = Ranker(trees.text, signals.columns, probability=False)
-    crosses = fit_crosses(rows[:cut], params.logistic)
-    blend = blended(trees.predict(matrix[cut:]), crosses.logits(rows[cut:]))
-    calibration = fit_calibration(blend, clicks[cut:], click_rate(labels))
-    model = ClickModel(signals, trees, crosses, calibration)
-    return Fitted(model, _card(model, labels, rows[cut:], clicks[cut:], losses), _shown(rows, signals))
-
-
-def blended(trees: Floats, crosses: Floats) -> Floats:
-    """Return the log odds of the blend, (n,), from those of its halves."""
-    return (trees + crosses) / 2
+    trees = Ranker(trees.text, signals.columns, probability=False, base=trees.base)
+    return Blend(signals, trees, fit_crosses(rows[:cut], params.logistic), curve), losses
 
 
 def examples(dataset: Dataset, labels: pl.DataFrame, most: int) -> pl.DataFrame:
@@ -144,8 +165,15 @@ def _card(
     return Card(
         metrics=metrics,
         curves={"held_back_log_loss": losses},
-        importance=model.trees.importance(),
-        notes=(found.words(), says, "An even blend of the trees and of a logistic regression on crosses."),
+        importance=model.blend.trees.importance(),
+        notes=(
+            found.words(),
+            says,
+            "An even blend of the trees and of a logistic regression on crosses.",
+            "Position: examination estimated on explored impressions, "
+            + ", ".join(f"{each:.2f}" for each in model.blend.curve)
+            + ": an offset of the trees' logit.",
+        ),
     )
 
 

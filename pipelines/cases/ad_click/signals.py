@@ -17,7 +17,6 @@ CATEGORIES = (*PAGE_CONTEXT, *USER_CONTEXT, "category", "subcategory", "product"
 """Campaigns and ads come and go: they are known by their history, not by name."""
 COUNTS = tuple(f"{name}_impressions_{days}d" for name in NAMES for days in WINDOWS)
 NUMBERS = (
-    "position",
     "affinity",
     "bid",
     *COUNTS,

@@ -14,7 +14,7 @@ from pipelines.cases.video_recommendation.model import service_columns
 from pipelines.cases.video_recommendation.pairs import COLUMNS, Shelf
 from pipelines.cases.video_recommendation.params import VideoParams
 from pipelines.errors import DataError
-from pipelines.learning.ranker import examination_curve, examination_offset
+from pipelines.learning.examination import explored_curve, position_offset
 
 SHOWN_ROWS = 20_000
 
@@ -41,8 +41,7 @@ def logged_examples(log: Log, labels: pl.DataFrame, params: VideoParams) -> Exam
     parts = [
         service_columns(Shelf.at(stage, day_of(moment), part), part) for moment, part in _by(served, midnight)
     ]
-    curve = _examination(labels)
-    positions = served["position"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    curve = explored_curve(labels)
     groups = served["request_id"].rank("dense").to_numpy().astype(np.int64) - 1
     return Examples(
         rows=np.concatenate(parts) if parts else np.zeros((0, len(COLUMNS)), dtype=np.float32),
@@ -56,7 +55,7 @@ def logged_examples(log: Log, labels: pl.DataFrame, params: VideoParams) -> Exam
             "Position: examination estimated on uniformly random slates, an offset of the logit while "
             "learning, absent when answering: " + ", ".join(f"{each:.2f}" for each in curve) + ".",
         ),
-        offset=examination_offset(positions, curve),
+        offset=position_offset(served, curve),
         examination=curve,
     )
 
@@ -79,13 +78,6 @@ def _choose(later: pl.DataFrame, most: int, seed: int) -> pl.DataFrame:
     ordered = requests.sort(["first", "chance"], descending=[True, False])
     taken = ordered.filter(pl.col("rows").cum_sum() <= max(most, int(ordered["rows"][0])))
     return later.join(taken.select("request_id"), on="request_id", how="semi")
-
-
-def _examination(labels: pl.DataFrame) -> np.ndarray:
-    explored = labels.filter(pl.col("explored").fill_null(False) & pl.col("position").is_not_null())
-    return examination_curve(
-        explored["position"].cast(pl.Int64).to_numpy(), explored["label"].cast(pl.Float64).to_numpy()
-    )
 
 
 def _shown(served: pl.DataFrame) -> pl.DataFrame:

@@ -110,7 +110,7 @@ def test_signals_read_what_they_wrote_and_miss_nothing() -> None:
         {
             "device": rng.choice(["phone", "desktop"], count),
             "site": ["rare" if each < 10 else "common" for each in range(count)],
-            "position": rng.integers(1, 4, count),
+            "bid": rng.integers(1, 4, count),
             "ad_click_rate_7d": rng.random(count),
             "time": time,
         }
@@ -120,6 +120,6 @@ def test_signals_read_what_they_wrote_and_miss_nothing() -> None:
     assert signals.categories == ("device",), "a single common word tells nothing"
     again = Signals.from_json(signals.as_json())
     np.testing.assert_array_equal(again.matrix(rows), signals.matrix(rows))
-    strange = signals.matrix(rows.head(1).with_columns(device=pl.lit("fridge")).drop("position"))[0]
+    strange = signals.matrix(rows.head(1).with_columns(device=pl.lit("fridge")).drop("bid"))[0]
     named = dict(zip(signals.columns, strange.tolist(), strict=True))
-    assert np.isnan(named["device"]) and np.isnan(named["position"]) and named["hour"] == 0
+    assert np.isnan(named["device"]) and np.isnan(named["bid"]) and named["hour"] == 0
