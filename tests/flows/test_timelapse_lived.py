@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -102,6 +105,45 @@ def test_a_day_that_was_cut_off_begins_the_arm_anew(project: Project, past: tupl
     once = live(project, past, "cut", 1)
     Record(project.root / "cut").begin()  # as a kill in the middle of a day leaves it
     assert told(live(project, past, "cut", 1)) == told(once)
+
+
+ALONE = """
+from multiprocessing import get_context
+from pathlib import Path
+from pipelines.flows.timelapse.plan import make_plan
+from pipelines.flows.timelapse.policies import POLICIES
+from pipelines.flows.timelapse.run import live_arm
+from pipelines.settings import Project
+if __name__ == "__main__":
+    plan = make_plan(Project(Path({root!r})), {case!r}, "concept", 5)
+    arm = get_context("spawn").Process(target=live_arm, args=(Path({arm!r}), plan, POLICIES["frozen"], 60))
+    arm.start()
+    print(arm.pid, flush=True)
+    arm.join()
+"""
+
+
+def test_an_arm_ends_with_who_asked_for_it(project: Project, past: tuple[Stage, Plan]) -> None:
+    """Left alone it would live on, and whoever continues the time-lapse would live the same days beside it."""
+    stage = open_stage(project, make_plan(project, CASE, "concept", 5), project.root / "orphan")
+    begin_arm(past[0], stage, past[1])
+    script = project.root / "alone.py"
+    script.write_text(ALONE.format(root=str(project.root), case=CASE, arm=str(stage.root)))
+    asking = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    arm = int(asking.stdout.readline())
+    _wait(lambda: len(Record(stage.root).days()) > 0)
+    asking.kill()
+    asking.wait()
+    _wait(lambda: not Path(f"/proc/{arm}").exists())
+    assert not Record(stage.root).broken and len(Record(stage.root).days()) < 60
+
+
+def _wait(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 240
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.2)
 
 
 def test_the_loop_closes(project: Project, past: tuple[Stage, Plan]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from pipelines import catalog
@@ -77,7 +77,14 @@ def _side_by_side(
 
 
 def live_arm(folder: Path, plan: Plan, policy: Policy, days: int) -> None:
-    """Live one arm: the work of one process."""
+    """Live one arm: the work of one process, which ends after the day on which nobody waits for it any more."""
     from pipelines.flows.timelapse.arm import Arm
 
-    Arm(Stage(folder, "embedded"), plan, policy).live(days, lambda lived: None)
+    Arm(Stage(folder, "embedded"), plan, policy).live(days, lambda lived: _require_parent())
+
+
+def _require_parent() -> None:
+    """Leave when the process that asked was killed: a second one would live the same arm beside this one."""
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        raise SystemExit(1)
