@@ -262,7 +262,10 @@ class Feast(Frozen):
 
     registry: Mapping[str, Any] = {"registry_type": "file", "path": "{workspace}/online/registry.db"}
     offline_store: Mapping[str, Any] = {"type": "pipelines.stores.asof_store.AsofOfflineStore"}
-    online_store: Mapping[str, Any] = {"type": "sqlite", "path": "{workspace}/online/online.db"}
+    online_store: Mapping[str, Any] = {
+        "type": "pipelines.stores.packed_online_store.PackedSqliteOnlineStore",
+        "path": "{workspace}/online/online.db",
+    }
 
 
 class SqliteLog(Frozen):

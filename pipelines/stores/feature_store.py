@@ -57,6 +57,7 @@ def open_store(case: CaseStudy, ws: Workspace, platform: Platform) -> FeatureSto
                 repo_path=ws.online,
                 entity_key_serialization_version=3,
                 materialization={"pull_latest_features": True, "online_write_batch_size": 10_000},
+                batch_engine="pipelines.stores.bulk_engine.BulkComputeEngine",
                 **options,
             )
             store = FeatureStore(config=config)

@@ -39,3 +39,8 @@ def parquet(files: list[Path], filename: bool = False, places: bool = False, by_
     return (
         f"read_parquet([{names}], {', '.join(f'{name} = {str(on).lower()}' for name, on in options.items())})"
     )
+
+
+def identifier(name: str) -> str:
+    """Write an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

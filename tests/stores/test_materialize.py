@@ -43,9 +43,9 @@ def ws(tmp_path: Path) -> Workspace:
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
     """Work with each of the profiles' online stores."""
     if request.param == "sqlite":
-        from feast.infra.online_stores.sqlite import SqliteOnlineStore
+        from pipelines.stores.packed_online_store import PackedSqliteOnlineStore
 
-        yield SqliteOnlineStore
+        yield PackedSqliteOnlineStore
         return
     from feast.infra.online_stores.redis import RedisOnlineStore
 
