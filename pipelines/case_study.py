@@ -124,6 +124,10 @@ class Contributions:
 class EventLog(Protocol):
     """An append-only log of rows, read by watermark: what serving and simulated users write to."""
 
+    @property
+    def end(self) -> int:
+        """The offset of the newest rows; 0 for an empty log."""
+
     def append(self, table: str, rows: pl.DataFrame) -> int:
         """Make the rows durable and return the offset that stands after them."""
 

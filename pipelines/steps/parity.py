@@ -21,6 +21,8 @@ from pipelines.stores.workspace import Workspace
 
 STORE_DOWN = "the online store was down: answered without features"
 _SHOWN = 5
+_LATE = timedelta(hours=1)
+_STRETCH = 64  # entries of the log that are read rather than divided further
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,27 @@ def _served(log: EventLog, start: datetime, end: datetime) -> pl.DataFrame:
     """Read what answers were given with."""
     time = pl.col("request_time")
     parts = [
-        batch.rows.filter((time >= start) & (time < end)) for _, batch in log.read() if batch.table == SERVED
+        batch.rows.filter((time >= start) & (time < end))
+        for _, batch in log.read(_before(log, start - _LATE))
+        if batch.table == SERVED
     ]
     return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
+
+
+def _before(log: EventLog, moment: datetime) -> int:
+    """Find an offset that all answers from a moment on stand behind: a log grows for years, its last day does not.
+
+    Answers stand in the order of their time, but for a commit or a clock that is late.
+    """
+    first, last = 0, log.end
+    while last - first > _STRETCH:
+        middle = (first + last) // 2
+        answered = next((batch.rows for _, batch in log.read(middle) if batch.table == SERVED), None)
+        if answered is None or answered.filter(pl.col("request_time") >= moment).height:
+            last = middle
+        else:
+            first = middle
+    return first
 
 
 def _compare(case: CaseStudy, ws: Workspace, platform: Platform, rows: pl.DataFrame, told: Parity) -> Parity:
