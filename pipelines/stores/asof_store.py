@@ -86,12 +86,12 @@ class AsofOfflineStore(OfflineStore):  # type: ignore[misc]
             found = [view.join(asked, place) for view in views]
             return pl.concat([entities, *found], how="horizontal")
 
-        times = pd.to_datetime(entity_df[time], utc=True)
+        ends = pd.to_datetime(entity_df[time].agg(["min", "max"]), utc=True)
         metadata = RetrievalMetadata(
             features=feature_refs,
             keys=[column for column in entity_df.columns if column != time],
-            min_event_timestamp=times.min().to_pydatetime(),
-            max_event_timestamp=times.max().to_pydatetime(),
+            min_event_timestamp=ends["min"].to_pydatetime(),
+            max_event_timestamp=ends["max"].to_pydatetime(),
         )
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         return AsofRetrievalJob(config, join, on_demand, full_feature_names, metadata)
