@@ -26,7 +26,7 @@ import polars as pl
 from pipelines.case_study import CaseStudy, FeatureTable
 from pipelines.settings import Platform
 from pipelines.steps.partials import Partials, State, plan, write_parquet
-from pipelines.stores.engine import EPOCH, by_date, connect, read_parquet, to_polars
+from pipelines.stores.engine import EPOCH, by_date, compiled, connect, read_parquet, to_polars, view
 from pipelines.stores.files import folder_digest
 from pipelines.stores.workspace import Workspace
 
@@ -128,19 +128,22 @@ class _Builder:
         files = {day: paths for day, paths in self.partials.files().items() if day < last}
         if not files or first > last:
             return 0
-        partials = read_parquet(self.backend, [path for day in sorted(files) for path in files[day]])
-        name = f"due_{self.feature.name}"
-        due = self.backend.create_table(name, self._due(partials, first, last), temp=True)
-        counts = to_polars(due.group_by("at").aggregate(rows=due.count()).order_by("at"), self.backend)
+        every = [path for day in sorted(files) for path in files[day]]
+        partials = read_parquet(self.backend, "partials", every, self.plan.partials)
+        dates = f'SELECT * REPLACE ("at"::DATE AS "at") FROM ({compiled(self._due(partials))})'
+        span = f"\"at\" BETWEEN DATE '{first}' AND DATE '{last}'"
+        self.backend.con.execute(f"CREATE OR REPLACE TEMP TABLE all_due AS FROM ({dates}) WHERE {span}")
+        due = view(self.backend, "due", "FROM all_due", self.plan.due)
         written = 0
-        for start, end in _spans(counts):
-            rows = self._roll(due.filter(due["at"].between(start, end)), files, start, end)
+        counts = to_polars(due.group_by("at").aggregate(rows=due.count()), self.backend)
+        for start, end in _spans(counts.sort("at")):
+            rows = self._roll(files, start, end)
             for (at,), snapshot in rows.partition_by("at", as_dict=True, maintain_order=True).items():
                 write_parquet(self.folder / f"date={at}" / "part.parquet", _stamped(snapshot))
             written += rows.height
         return written
 
-    def _due(self, partials: ir.Table, first: date, last: date) -> ir.Table:
+    def _due(self, partials: ir.Table) -> ir.Table:
         """Find who is due when: at the first midnight that sees a row, and when its day leaves a window."""
         keys = list(self.feature.keys)
         seen = partials.select(*keys, "day", "known")
@@ -148,15 +151,16 @@ class _Builder:
         for window in self.feature.windows:
             left = seen.mutate(at=(seen["day"] + ibis.interval(days=window + 1)).cast("date"))
             due = due.union(left.filter(left["at"] > left["known"]).select(*keys, "at"))
-        return due.filter(due["at"].between(first, last)).distinct()
+        return due.distinct()
 
-    def _roll(self, due: ir.Table, files: Mapping[date, list[Path]], start: date, end: date) -> pl.DataFrame:
+    def _roll(self, files: Mapping[date, list[Path]], start: date, end: date) -> pl.DataFrame:
         """Compute the features of the due rows of [start, end] from the days that their windows reach."""
         reach = timedelta(days=max(self.feature.windows)) if self.feature.windows else start - EPOCH
         oldest = start - min(reach, start - EPOCH)
         chosen = [path for day in sorted(files) if oldest <= day < end for path in files[day]]
-        nothing = ibis.memtable(_no_rows(self.plan.partials).to_arrow())
-        partials = read_parquet(self.backend, chosen) if chosen else nothing
+        span = f"FROM all_due WHERE \"at\" BETWEEN DATE '{start}' AND DATE '{end}'"
+        due = view(self.backend, "due", span, self.plan.due)
+        partials = read_parquet(self.backend, "partials", chosen, self.plan.partials)
         return to_polars(self.feature.roll(due, partials), self.backend).sort("at", *self.feature.keys)
 
 

@@ -32,6 +32,7 @@ class Plan:
     """The columns that a feature table computes, and a hash of how: another hash starts from scratch."""
 
     partials: ibis.Schema
+    due: ibis.Schema
     snapshot: ibis.Schema
     definition: str
 
@@ -50,7 +51,7 @@ def plan(feature: FeatureTable, tables: tuple[Table, ...]) -> Plan:
     _check_columns(feature, "roll", snapshot, (*feature.keys, "at"))
     texts = [str(ibis.to_sql(each, dialect="duckdb")) for each in (partials, snapshot)]
     digest = hashlib.sha256("\n".join([*texts, str(feature.windows)]).encode()).hexdigest()
-    return Plan(partials.schema(), snapshot.schema(), digest)
+    return Plan(partials.schema(), due.schema(), snapshot.schema(), digest)
 
 
 @dataclass

@@ -80,6 +80,11 @@ class WorkspaceDataset:
         return self.lake.scan(name, None, self.end, arrived_before=self.end)
 
     def labels(self) -> pl.DataFrame:
+        """Return the labels; they are folded once."""
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> pl.DataFrame:
         """Fold the mature labels of examples in [start, end) whose label is known by `end`.
 
         Sorted by time and keys. The fold sees requests, impressions and actions from one attribution
@@ -118,8 +123,9 @@ class WorkspaceDataset:
         if not known:
             raise DataError(f"view '{view}' has no snapshots in {self.ws.features}: build the features first")
         keys = list(features[view].keys)
+        kinds = ibis.Schema.from_polars(pl.read_parquet_schema(known[0]))
         with connect() as backend:
-            rows = read_parquet(backend, known)
+            rows = read_parquet(backend, view, known, kinds)
             newest = rows.group_by(keys).aggregate(**{_EVENT: rows[_EVENT].max()})
             found = to_polars(rows.semi_join(newest, [*keys, _EVENT]), backend)
         return found.drop(_CREATED).sort(keys)
@@ -130,7 +136,5 @@ class WorkspaceDataset:
         start = None
         if issubclass(table.schema, Requests | Impressions | Actions):
             start = self.start - self.case.framing.attribution - timedelta(days=1)
-        rows = scan(backend, table, self.lake.files(name, None if self.timeless else start, self.end))
-        end = ibis.literal(self.end)
-        happened = rows[table.time].isnull() | (rows[table.time] < end)
-        return rows.filter(happened & (rows["arrived_at"] < end))
+        files = self.lake.files(name, None if self.timeless else start, self.end)
+        return scan(backend, table, files, until=self.end)
