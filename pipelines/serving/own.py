@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import polars as pl
 
 from pipelines.case_study import CaseStudy, Serving
 from pipelines.errors import LoopError
 from pipelines.settings import Platform
-from pipelines.stores.declarations import polars_type
 from pipelines.stores.feature_store import open_store
-from pipelines.stores.online_features import online_columns
+from pipelines.stores.online_features import ViewReader
 from pipelines.stores.workspace import Workspace
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 
 class StoreDownError(LoopError):
@@ -26,11 +22,10 @@ class OwnFeatures:
     """Reads the `own` views of a case. One instance a thread is enough: reads are short."""
 
     def __init__(self, case: CaseStudy, serving: Serving, ws: Workspace, platform: Platform) -> None:
-        self._store: FeatureStore = open_store(case, ws, platform)
-        views = [self._store.get_feature_view(name) for name in serving.own]
-        self._asked = [f"{view.name}:{field.name}" for view in views for field in view.features]
-        self.keys = sorted({column.name for view in views for column in view.entity_columns})
-        self.schema = {field.name: polars_type(field.dtype) for view in views for field in view.features}
+        self._store = open_store(case, ws, platform)
+        self._views = [ViewReader(self._store, name) for name in serving.own]
+        self.keys = sorted({key for view in self._views for key in view.keys})
+        self.schema = {name: kind for view in self._views for name, kind in view.schema.items()}
         self._fields = set(serving.request.model_fields)
         absent = [key for key in self.keys if key not in self._fields]
         if absent:
@@ -41,26 +36,28 @@ class OwnFeatures:
 
     def read(self, asked: pl.DataFrame) -> pl.DataFrame:
         """Add the features to rows of requests; null where an entity is unknown. Raises StoreDownError."""
-        if not self._asked:
+        if not self._views:
             return asked
-        keys = asked.select(self.keys)
-        alone = keys.height == 1
-        keys = keys if alone else keys.unique(maintain_order=True)
         try:
-            values = online_columns(self._store, self._asked, keys.to_dicts())
+            parts = [_read(view, asked) for view in self._views]
         except Exception as error:  # whatever the store's driver raises, a request must be answered
             raise StoreDownError(
                 f"the online store cannot be read: {type(error).__name__}: {error}"
             ) from error
-        found = pl.DataFrame(
-            {name: pl.Series(name, values[name], dtype=self.schema[name]) for name in self.schema}
-        )
-        if alone:
-            return asked.hstack(found)
-        return asked.join(
-            pl.concat([keys, found], how="horizontal"), on=self.keys, how="left", maintain_order="left"
-        )
+        rows = [
+            {name: value for part in each for name, value in part.items()}
+            for each in zip(*parts, strict=True)
+        ]
+        return asked.hstack(pl.DataFrame(rows, schema=self.schema))
 
     def blank(self, asked: pl.DataFrame) -> pl.DataFrame:
         """Add the features as nulls: what is answered with while the store is down."""
         return asked.with_columns(pl.lit(None, dtype=kind).alias(name) for name, kind in self.schema.items())
+
+
+def _read(view: ViewReader, asked: pl.DataFrame) -> list[dict[str, Any]]:
+    """Read a view's row for each request, an entity once however many requests are its own."""
+    keys = list(zip(*(asked[name].to_list() for name in view.keys), strict=True))
+    distinct = list(dict.fromkeys(keys))
+    found = dict(zip(distinct, view.read(distinct), strict=True))
+    return [found[key] for key in keys]

@@ -19,65 +19,90 @@ from pipelines.stores.schemas import REFUSED_SCHEMA, Actions, Impressions, Reque
 TIME = pl.Datetime("us", "UTC")
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
+Row = dict[str, Any]
+"""Values by column; moments are counted (`counted`)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows of a table are laid out: its columns, and those that serving must know."""
+
+    table: Table
+    schema: Mapping[str, pl.DataType]
+    needed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Table) -> Layout:
+        """Read what a table declares, once: a request should not wait for it."""
+        declared = table.schema.to_schema().columns
+        needed = tuple(name for name, column in declared.items() if not column.nullable)
+        return cls(table, polars_schema(table.schema), needed)
+
+    def frame(self, rows: Sequence[Row]) -> pl.DataFrame:
+        """Lay out rows; what the table does not declare is left out.
+
+        Raises LoopError where a column that may not be null is missing.
+        """
+        absent = [name for row in rows[:1] for name in self.needed if name not in row]
+        if absent:
+            raise LoopError(f"table '{self.table.name}' needs '{absent[0]}', which serving does not know")
+        return framed(rows, self.schema)
+
 
 @dataclass(frozen=True)
 class LogTables:
     """The three tables of a case that every answer and action is written to."""
 
-    requests: Table
-    impressions: Table
-    actions: Table
+    requests: Layout
+    impressions: Layout
+    actions: Layout
 
 
 def log_tables(case: CaseStudy) -> LogTables:
     """Find the case's tables of requests, impressions and actions by the shape that they extend."""
-    return LogTables(*(_extending(case, shape) for shape in (Requests, Impressions, Actions)))
+    return LogTables(*(Layout.of(_extending(case, shape)) for shape in (Requests, Impressions, Actions)))
 
 
-def fill(table: Table, columns: Mapping[str, Any], height: int) -> pl.DataFrame:
-    """Lay out rows of a table from columns (or constants); what it does not declare is left out.
+def counted(moment: Any) -> Any:
+    """Count a moment in microseconds since 1970, for Polars takes those with a zone slowly; leave all else."""
+    return (moment - _EPOCH) // _MICROSECOND if isinstance(moment, datetime) else moment
 
-    Raises LoopError where a column that may not be null is missing.
-    """
-    schema, declared = polars_schema(table.schema), table.schema.to_schema().columns
-    absent = [name for name in schema if columns.get(name) is None and not declared[name].nullable]
-    if absent:
-        raise LoopError(f"table '{table.name}' needs '{absent[0]}', which serving does not know")
-    filled = {name: _column(columns.get(name), name, kind, height) for name, kind in schema.items()}
-    return pl.DataFrame(filled)
+
+def framed(rows: Sequence[Row], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Lay out rows as they are. One frame of rows costs what two columns do: few expressions, no joins."""
+    plain = {name: pl.Int64() if kind == TIME else kind for name, kind in schema.items()}
+    columns = zip(pl.DataFrame(rows, schema=plain).get_columns(), schema.values(), strict=True)
+    return pl.DataFrame([each.cast(kind) if kind == TIME else each for each, kind in columns])
 
 
 def lay_out(
-    asked: pl.DataFrame, ids: Sequence[str], now: datetime, answer: Answer, slates: Slates
-) -> pl.DataFrame:
+    asked: Sequence[Row], ids: Sequence[str], now: datetime, answer: Answer, slates: Slates
+) -> list[Row]:
     """Lay out what is shown, a row a place: ids, position, propensity, score, details, item, request.
 
     `_request` is the row of the request; what the request and the item both name is the item's.
     """
     request, place = np.nonzero(slates.items >= 0)
-    position = place + 1
-    names = [f"{ids[row]}-{at}" for row, at in zip(request.tolist(), position.tolist(), strict=True)]
     depth = slates.items.shape[1]
-    details = {
-        name: np.where(slates.own, padded(values, depth, np.nan), np.nan)[request, place]
-        for name, values in answer.details.items()
+    shown = slates.items[request, place].tolist()
+    items = {item: answer.pool.row(item, named=True) for item in set(shown)}
+    columns = {
+        "_request": request.tolist(),
+        "position": (place + 1).tolist(),
+        "propensity": slates.propensity[request, place].tolist(),
+        "score": slates.scores[request, place].tolist(),
+        "explored": slates.explored[request].tolist(),
     }
-    shown = pl.DataFrame(
-        {
-            "_request": request,
-            "impression_id": pl.Series(names, dtype=pl.String),
-            "request_id": pl.Series([ids[row] for row in request.tolist()], dtype=pl.String),
-            "impression_time": times([now] * len(names)),
-            "position": position,
-            "propensity": slates.propensity[request, place],
-            "score": slates.scores[request, place],
-            "explored": slates.explored[request],
-            **details,
-        }
-    )
-    item = answer.pool[slates.items[request, place]].drop(shown.columns, strict=False)
-    fields = asked[request].drop([*shown.columns, *item.columns, "time"], strict=False)
-    return pl.concat([shown, item, fields], how="horizontal")
+    for name, values in answer.details.items():
+        columns[name] = np.where(slates.own, padded(values, depth, np.nan), np.nan)[request, place].tolist()
+    time = counted(now)
+    rows = []
+    for item, *values in zip(shown, *columns.values(), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        number = ids[row["_request"]]
+        row |= {"request_id": number, "impression_id": f"{number}-{row['position']}", "impression_time": time}
+        rows.append({**asked[row["_request"]], **items[item], **row})
+    return rows
 
 
 def refused(table: Table, rows: Sequence[tuple[Mapping[str, Any], str, str]], now: datetime) -> pl.DataFrame:
@@ -90,21 +115,6 @@ def refused(table: Table, rows: Sequence[tuple[Mapping[str, Any], str, str]], no
         "row": [json.dumps(row, default=str) for row, _, _ in rows],
     }
     return pl.DataFrame(columns, schema=REFUSED_SCHEMA)
-
-
-def times(values: Sequence[datetime | None], name: str = "") -> pl.Series:
-    """Make a column of times by way of integers: Polars takes moments with a zone one by one, slowly."""
-    counted = [None if each is None else (each - _EPOCH) // _MICROSECOND for each in values]
-    return pl.Series(name, counted, dtype=pl.Int64).cast(TIME)
-
-
-def _column(value: Any, name: str, kind: pl.DataType, height: int) -> pl.Series:
-    if isinstance(value, pl.Series):
-        return value.cast(kind).alias(name)
-    if value is not None and not isinstance(value, list | str) and hasattr(value, "__len__"):
-        return pl.Series(name, value).cast(kind)
-    values = value if isinstance(value, list) else [value] * height
-    return times(values, name) if kind == TIME else pl.Series(name, values, dtype=kind)
 
 
 def _extending(case: CaseStudy, shape: type[Any]) -> Table:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
@@ -22,16 +24,23 @@ from pipelines.serving.address import network_of
 from pipelines.serving.explore import explore
 from pipelines.serving.ladder import CHAMPION, Ladder, Rung, State
 from pipelines.serving.own import OwnFeatures, StoreDownError
-from pipelines.serving.rows import fill, lay_out, log_tables, refused, times
+from pipelines.serving.rows import TIME, Row, counted, framed, lay_out, log_tables, refused
 from pipelines.serving.tokens import Refused, Tokens
 from pipelines.serving.trials import Trials
 from pipelines.settings import Answers
 from pipelines.stores.action_log import ActionLog, LogBusy
 from pipelines.stores.registry import CHALLENGER
-from pipelines.stores.schemas import REFUSED, SERVED, polars_schema
+from pipelines.stores.schemas import REFUSED, SERVED
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 10.0  # seconds: a commit takes milliseconds
+_ABOUT = {
+    "request_id": pl.String(),
+    "request_time": TIME,
+    "features_as_of": TIME,
+    "features_read": pl.Boolean(),
+}
+"""What stands beside the features that an answer was given with."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,13 @@ class _Part:
     rows: list[int]
     ids: list[str]
     arms: list[str | None]
+    asked: list[Row]
     seen: pl.DataFrame
     rung: Rung
     fallback: tuple[str, ...]
     answer: Answer
     explored: NDArray[np.bool_]
-    shown: pl.DataFrame
+    shown: list[Row]
 
 
 @dataclass(frozen=True)
@@ -143,21 +153,27 @@ class Service:
         if not requests:
             return []
         now, state = self._now(), self.state
-        asked = self._asked(requests).hstack([times([now] * len(requests), "time")])
+        asked = [each.model_dump() for each in requests]
+        frame = self._frame(asked, now)
+        asked = [{name: counted(value) for name, value in each.items()} for each in asked]
         read = True
         try:
-            seen = self._own.read(asked)
+            seen = self._own.read(frame)
         except StoreDownError as error:
             _log.warning("%s", error)
-            seen, read = self._own.blank(asked), False
+            seen, read = self._own.blank(frame), False
         arms = self._arms(state, asked)
         parts = [
             self._part(state, asked, seen, rows, [arms[row] for row in rows], now, read)
             for rows in _split(arms)
         ]
-        self._append([table for part in parts for table in self._tables_of(part, now, state, read)])
-        self._follow(state, parts)
+        written = self._log.submit_all(
+            [table for part in parts for table in self._tables_of(part, now, state, read)]
+        )
+        # Tokens are signed while the log's disk works; nobody gets them before it is done.
         found = {row: each for part in parts for row, each in self._decisions(part, now, state)}
+        _wait(written)
+        self._follow(state, parts)
         return [found[row] for row in range(len(requests))]
 
     def address(self, host: str | None) -> str | None:
@@ -188,25 +204,23 @@ class Service:
                     bad.append((each, "token", str(reason)))
                     refusals.append({"action_id": str(each.get("action_id")), "reason": str(reason)})
             told.append(Collected(len(actions) - len(refusals), tuple(refusals)))
-        table = self._tables.actions
+        layout = self._tables.actions
         parts = []
         if good:
-            columns = {name: [each.get(name) for each in good] for name in polars_schema(table.schema)}
-            parts.append((table.name, fill(table, columns, len(good))))
+            parts.append((layout.table.name, framed(good, layout.schema)))
         if bad:
-            parts.append((REFUSED, refused(table, bad, now)))
-        self._append(parts)
+            parts.append((REFUSED, refused(layout.table, bad, now)))
+        _wait(self._log.submit_all(parts))
         self.counts.update({"actions": len(good), "actions_refused": len(bad)})
         return told
 
-    def _asked(self, requests: Sequence[BaseModel]) -> pl.DataFrame:
-        """Lay out requests as rows. Raises UnfitError where a number is too large for its column."""
+    def _frame(self, asked: Sequence[Row], now: datetime) -> pl.DataFrame:
+        """Lay out requests as rows, with their `time`. Raises UnfitError where a number is too large."""
         try:
-            return pl.DataFrame(
-                [each.model_dump() for each in requests], schema_overrides=self._request_schema
-            )
+            frame = pl.DataFrame(asked, schema_overrides=self._request_schema)
         except (OverflowError, pl.exceptions.ComputeError) as error:  # either, by how large it is
             raise UnfitError("a number of the request is too large to be kept") from error
+        return frame.hstack([pl.Series("time", [counted(now)] * len(asked), dtype=pl.Int64).cast(TIME)])
 
     def _action(self, sent: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Make a row of an action; the token says what it is about. Raises Refused."""
@@ -216,26 +230,26 @@ class Service:
         return {
             **{name: sent.get(name) for name in told},
             **claims,
-            "arrived_at": now,
+            "arrived_at": counted(now),
             "action_id": sent["action_id"],
             "action": sent["action"],
             "value": sent.get("value"),
-            "action_time": min(time.astimezone(UTC), now),
+            "action_time": counted(min(time.astimezone(UTC), now)),
             "address": sent.get("address"),
         }
 
-    def _arms(self, state: State, asked: pl.DataFrame) -> list[str | None]:
+    def _arms(self, state: State, asked: Sequence[Row]) -> list[str | None]:
         """Assign requests by their unit; nobody takes part where nothing is on trial."""
         if state.trial is None:
-            return [None] * asked.height
-        arms = state.trial.arms([str(unit) for unit in asked[self._unit].to_list()])
+            return [None] * len(asked)
+        arms = state.trial.arms([str(each[self._unit]) for each in asked])
         self.counts.update({f"arm_{arm}": count for arm, count in Counter(arms).items() if arm is not None})
         return arms
 
     def _part(
         self,
         state: State,
-        asked: pl.DataFrame,
+        asked: list[Row],
         seen: pl.DataFrame,
         rows: list[int],
         arms: list[str | None],
@@ -243,8 +257,8 @@ class Service:
         read: bool,
     ) -> _Part:
         """Answer the requests of some rows, which stand in the same arm or in none."""
-        if len(rows) < asked.height:
-            asked, seen = asked[rows], seen[rows]
+        if len(rows) < len(asked):
+            asked, seen = [asked[row] for row in rows], seen[rows]
         rungs = state.rungs_of(arms[0])
         rung, answer = self._answer(rungs, seen)
         with self._drawing:  # a generator is not for several threads
@@ -258,7 +272,7 @@ class Service:
         fallback = tuple(name for name, true in stood_in.items() if true)
         self.counts.update({"requests": len(rows), **{f"fallback_{name}": len(rows) for name in fallback}})
         shown = lay_out(asked, ids, now, answer, slates)
-        return _Part(rows, ids, arms, seen, rung, fallback, answer, slates.explored, shown)
+        return _Part(rows, ids, arms, asked, seen, rung, fallback, answer, slates.explored, shown)
 
     def _follow(self, state: State, parts: Sequence[_Part]) -> None:
         """Count how the challenger does, or let it answer unseen."""
@@ -287,48 +301,31 @@ class Service:
         self, part: _Part, now: datetime, state: State, read: bool
     ) -> list[tuple[str, pl.DataFrame]]:
         """Lay out what the log keeps of answers."""
-        seen, shown, ids = part.seen, part.shown, part.ids
-        common = {"arrived_at": now, "policy": part.rung.policy, "model_version": part.rung.version}
-        asked = {name: seen[name] for name in self.serving.request.model_fields}
-        requests = fill(
-            self._tables.requests,
-            {**asked, **common, "arm": part.arms, "request_id": ids, "request_time": now},
-            seen.height,
-        )
-        columns = {name: shown[name] for name in shown.columns}
-        arms = pl.Series(part.arms, dtype=pl.String)[shown["_request"]]
-        impressions = fill(self._tables.impressions, {**columns, **common, "arm": arms}, shown.height)
-        served = seen.drop("time").hstack(
-            [
-                pl.Series("request_id", ids),
-                times([now] * seen.height, "request_time"),
-                times([state.stock.moment] * seen.height, "features_as_of"),
-                pl.Series("features_read", [read] * seen.height),
-            ]
-        )
-        return [
-            (self._tables.requests.name, requests),
-            (self._tables.impressions.name, impressions),
-            (SERVED, served),
+        tables, time = self._tables, counted(now)
+        common = {"arrived_at": time, "policy": part.rung.policy, "model_version": part.rung.version}
+        each = list(zip(part.asked, part.ids, part.arms, strict=True))
+        requests = [
+            {**asked, **common, "arm": arm, "request_id": number, "request_time": time}
+            for asked, number, arm in each
         ]
-
-    def _append(self, parts: Sequence[tuple[str, pl.DataFrame]]) -> None:
-        """Write all parts together, and wait until they are durable; but not for ever on a log that hangs."""
-        written = self._log.submit_all(parts)
-        try:
-            written.result(_PATIENCE)
-        except TimeoutError:
-            written.cancel()
-            raise LogBusy(
-                f"the log has not answered for {_PATIENCE:.0f} s: nothing was acknowledged, send it again"
-            ) from None
+        impressions = [{**row, **common, "arm": part.arms[row["_request"]]} for row in part.shown]
+        as_of = counted(state.stock.moment)
+        about = framed(
+            [dict(zip(_ABOUT, (number, time, as_of, read), strict=True)) for number in part.ids], _ABOUT
+        )
+        features = [column for column in part.seen.get_columns() if column.name != "time"]
+        return [
+            (tables.requests.table.name, tables.requests.frame(requests)),
+            (tables.impressions.table.name, tables.impressions.frame(impressions)),
+            (SERVED, pl.DataFrame([*features, *about.get_columns()])),
+        ]
 
     def _decisions(self, part: _Part, now: datetime, state: State) -> Iterator[tuple[int, Decision]]:
         """Yield each request's row in the batch, and its answer."""
         shown, items, details = part.shown, part.answer.pool.columns, list(part.answer.details)
-        claimed = [name for name in polars_schema(self._tables.actions.schema) if name in shown.columns]
+        claimed = [name for name in self._tables.actions.schema for row in shown[:1] if name in row]
         places: list[list[Place]] = [[] for _ in part.ids]
-        for row in shown.iter_rows(named=True):
+        for row in shown:
             token = self._tokens.sign(self.case.name, {name: row[name] for name in claimed}, now)
             places[row["_request"]].append(
                 Place(
@@ -358,6 +355,17 @@ class Service:
             yield number, decision
 
 
+def _wait(written: Future[int]) -> None:
+    """Wait until what was submitted is durable; but not for ever on a log that hangs."""
+    try:
+        written.result(_PATIENCE)
+    except TimeoutError:
+        written.cancel()
+        raise LogBusy(
+            f"the log has not answered for {_PATIENCE:.0f} s: nothing was acknowledged, send it again"
+        ) from None
+
+
 def _split(arms: Sequence[str | None]) -> list[list[int]]:
     """Part the rows of a batch by who answers: the treatment arm, and all others."""
     treated = [row for row, arm in enumerate(arms) if arm == TREATMENT]
@@ -366,7 +374,7 @@ def _split(arms: Sequence[str | None]) -> list[list[int]]:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else float(value)
+    return None if value is None or math.isnan(value) else value
 
 
 def _schema(request: type[BaseModel]) -> dict[str, pl.DataType]:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from pipelines.case_study import CaseStudy, FeatureTable
 from pipelines.settings import Platform
+from pipelines.stores.declarations import polars_type
 from pipelines.stores.feature_store import feature_columns, own_name, project_name, quiet
 from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
@@ -139,6 +140,38 @@ def online_columns(
         list(features), [dict(each) for each in keys]
     ).to_dict()
     return found
+
+
+class ViewReader:
+    """Reads rows of one view as they stand online, key by key.
+
+    It asks Feast's provider, which `get_online_features` asks too: what that does around it for any mixture
+    of views and services takes longer than the reading.
+    """
+
+    def __init__(self, store: FeatureStore, view: str) -> None:
+        from feast.infra.provider import get_provider
+
+        self._config, self._view = store.config, store.get_feature_view(view)
+        self._provider = get_provider(store.config)
+        self._kinds = {each.name: each.dtype.to_value_type() for each in self._view.entity_columns}
+        self.keys = tuple(self._kinds)
+        self.schema = {each.name: polars_type(each.dtype) for each in self._view.features}
+
+    def read(self, keys: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+        """Read the features of entities, a row each; null where one is not known."""
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
+
+        columns = zip(self._kinds.values(), zip(*keys, strict=True), strict=True)
+        values = [python_values_to_proto_values(list(column), kind) for kind, column in columns]
+        entities = [EntityKey(join_keys=self.keys, entity_values=each) for each in zip(*values, strict=True)]
+        # Feast may append to the names it is given.
+        found = self._provider.online_read(self._config, self._view, entities, list(self.schema))
+        return [
+            {name: feast_value_type_to_python_type(held[name]) for name in self.schema if name in held}
+            for held in (row or {} for _, row in found)
+        ]
 
 
 def materialized(case: CaseStudy, ws: Workspace, platform: Platform) -> datetime | None:
