@@ -38,17 +38,23 @@ def marginal_relevance(scores: Floats, vectors: Floats, k: int, trade: float) ->
     `scores` (n,) should be on the scale of a logit or a probability; `vectors` (n, d) need not be
     normalised. With trade 0 it is a sort by score; ties go to the lower index.
     """
-    n = len(scores)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = np.divide(vectors, length, out=np.zeros_like(vectors, dtype=np.float64), where=length > 0)
-    left = np.asarray(scores, dtype=np.float64).copy()
-    nearest = np.zeros(n)
-    taken = np.empty(min(k, n), dtype=np.int64)
+    order = np.sort(scores)[::-1]
+    least = order[min(k, len(order)) - 1] if k and len(order) else np.inf
+    # What is worse than the k-th best by more than a cosine can cost it is never taken.
+    near = np.flatnonzero(~(scores < least - 1.001 * trade))
+    alone = np.asarray(scores, dtype=np.float64)[near]
+    length = np.linalg.norm(vectors[near], axis=1, keepdims=True)
+    unit = np.divide(vectors[near], length, out=np.zeros((len(near), vectors.shape[1])), where=length > 0)
+    worth, cost = alone.copy(), np.empty(len(near))
+    taken = np.empty(min(k, len(scores)), dtype=np.int64)
     for place in range(len(taken)):
-        best = int(np.argmax(left - trade * nearest))
-        taken[place] = best
-        left[best] = -np.inf
-        nearest = np.maximum(nearest, unit @ unit[best])
+        best = int(worth.argmax())
+        taken[place] = near[best]
+        np.dot(unit, unit[best], out=cost)
+        cost *= trade
+        np.subtract(alone, cost, out=cost)
+        np.minimum(worth, cost, out=worth)
+        worth[best] = -np.inf
     return taken
 
 

@@ -13,6 +13,7 @@ from pipelines.cases.video_recommendation.interactions import DAY, codes
 
 Floats32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 MOST_CREATORS = 300
 MOST_LANGUAGES = 30
@@ -77,12 +78,19 @@ class Encoder:
         age = np.maximum(np.asarray(day) - published, 0.0)
         return np.nan_to_num(np.exp(-age / AGE_SCALE_DAYS), nan=0.0).astype(np.float32)
 
-    def users(self, rows: pl.DataFrame) -> Floats32:
-        """Encode users from user_country and user_language; shape (n, u)."""
-        country = codes(rows["user_country"], list(self.countries))
-        language = codes(rows["user_language"], list(self.user_languages))
-        parts = [_one_hot(country, len(self.countries)), _one_hot(language, len(self.user_languages))]
-        return np.column_stack(parts).astype(np.float32)
+    def words(self, rows: pl.DataFrame) -> Ints:
+        """Return codes of users' country, language, and language among those of videos; shape (n, 3)."""
+        columns = (
+            codes(rows["user_country"], list(self.countries)),
+            codes(rows["user_language"], list(self.user_languages)),
+            codes(rows["user_language"], list(self.languages)),
+        )
+        return np.column_stack(columns)
+
+    def users(self, words: Ints) -> Floats32:
+        """Encode users from what `words` returned; shape (n, u)."""
+        country = _one_hot(words[:, 0], len(self.countries))
+        return np.column_stack([country, _one_hot(words[:, 1], len(self.user_languages))]).astype(np.float32)
 
     def as_json(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -101,7 +109,7 @@ def _words(values: pl.Series, most: int) -> tuple[str, ...]:
     return tuple(sorted(chosen["word"].to_list()))
 
 
-def _one_hot(code: NDArray[np.int64], size: int) -> Floats:
+def _one_hot(code: Ints, size: int) -> Floats:
     found = np.zeros((len(code), size))
     known = code >= 0
     found[np.flatnonzero(known), code[known]] = 1.0

@@ -116,6 +116,14 @@ class Histories:
         """Number each entry's request."""
         return np.repeat(np.arange(len(self.now)), self.lengths)
 
+    def newest(self, most: int) -> Histories:
+        """Keep the newest entries of each history."""
+        if self.lengths.max(initial=0) <= most:
+            return self
+        kept = np.arange(len(self.items)) - np.repeat(self.starts[:-1], self.lengths) < most
+        starts = np.concatenate([[0], np.cumsum(np.minimum(self.lengths, most))])
+        return Histories(starts, self.items[kept], self.days[kept], self.now)
+
     def matrix(self, items: int, values: NDArray[Any] | None = None) -> csr_matrix:
         """Return the histories as a sparse matrix (n, items), of ones or of the given values."""
         from scipy.sparse import csr_matrix
@@ -126,11 +134,19 @@ class Histories:
 
 def served_histories(rows: pl.DataFrame, ids: Sequence[str] | Mapping[str, int], now: Floats) -> Histories:
     """Read histories from the columns `recent_videos` and `recent_times` of service rows."""
-    count = pl.col("recent_videos").list.len().fill_null(0)
-    lengths = rows.select(count).to_series().to_numpy().astype(np.int64)
-    videos = rows["recent_videos"].explode(keep_nulls=False, empty_as_null=False)
-    times = rows["recent_times"].explode(keep_nulls=False, empty_as_null=False)
+    (lengths, videos), (_, times) = (_flat(rows[name]) for name in ("recent_videos", "recent_times"))
     return _histories(lengths, codes(videos, ids), times.to_numpy() / DAY, now)
+
+
+def _flat(lists: pl.Series) -> tuple[Ints, pl.Series]:
+    """Return how long each list is (0: null), and all that they hold, end to end."""
+    if len(lists) <= FEW:
+        held = [each or [] for each in lists.to_list()]
+        inner = getattr(lists.dtype, "inner", pl.Null())
+        values = [value for each in held for value in each]
+        return np.array([len(each) for each in held], dtype=np.int64), pl.Series(values, dtype=inner)
+    lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+    return lengths, lists.explode(keep_nulls=False, empty_as_null=False)
 
 
 def rows_histories(

@@ -68,7 +68,7 @@ class VideoModel:
         stage = self.stage.extended(asked.catalogue)
         shelf = Shelf.at(stage, asked.day, asked.videos)
         placed = asked.placed(stage.ids)
-        requests = Requests(asked.people, asked.histories(stage.ids))
+        requests = Requests.of(stage.encoder, asked.people, asked.histories(stage.ids))
         found = np.full((len(requests), k), -1, dtype=np.int64)
         for low, high, part in chunks(requests, len(stage.known)):
             listed = answer(Scorer(shelf, part), placed.part(low, high))
@@ -145,7 +145,7 @@ def service_columns(shelf: Shelf, rows: pl.DataFrame) -> NDArray[np.float32]:
     numbered = people.select(asked).with_row_index("_request")
     request = rows.join(numbered, on=asked, how="left", nulls_equal=True, maintain_order="left")["_request"]
     now = people["time"].dt.epoch("us").to_numpy() / 86_400e6
-    requests = Requests(people, served_histories(people, shelf.stage.ids, now))
+    requests = Requests.of(shelf.stage.encoder, people, served_histories(people, shelf.stage.ids, now))
     item = rows["video_id"].replace_strict(
         dict(zip(shelf.stage.ids, range(len(shelf.stage.ids)), strict=True)), return_dtype=pl.Int64
     )

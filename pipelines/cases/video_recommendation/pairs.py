@@ -16,8 +16,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.cases.video_recommendation.content import Encoder
 from pipelines.cases.video_recommendation.interactions import DAY, Histories, codes
-from pipelines.cases.video_recommendation.retrieval import RECENT_DAYS, YOUNG_DAYS, Retrieval
+from pipelines.cases.video_recommendation.retrieval import YOUNG_DAYS, Retrieval
+from pipelines.cases.video_recommendation.told import MOST_HISTORY
 from pipelines.learning.popularity import daily_rate
 
 Ints = NDArray[np.int64]
@@ -57,16 +59,41 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Requests:
-    """n requests: `people` has user_country, user_language, device and the user's service features.
+    """n requests as numbers: the user's own columns, and codes of words (-1 where unknown).
 
-    `people` lacks the service features where a protocol has no order of time; they are then missing.
+    `words` (n, 4) are country, language, language among those of videos, and device.
     """
 
-    people: pl.DataFrame
+    own: Floats
+    words: Ints
     histories: Histories
+
+    @classmethod
+    def of(cls, encoder: Encoder, people: pl.DataFrame, histories: Histories) -> Requests:
+        """Read them from user_country, user_language, device and the user's service features.
+
+        The service features are absent where a protocol has no order of time.
+        """
+        words = np.column_stack([encoder.words(people), devices(encoder, people)])
+        return cls(own_columns(people, histories.now), words, histories)
 
     def __len__(self) -> int:
         return len(self.histories.now)
+
+    def part(self, low: int, high: int) -> Requests:
+        """Take the requests [low, high)."""
+        return Requests(self.own[low:high], self.words[low:high], self.histories.part(low, high))
+
+
+def own_columns(people: pl.DataFrame, now: Floats) -> Floats:
+    """Return users' own columns of the ranker, (n, USER_COLUMNS + 1); NaN where missing."""
+    since = now - numbers(people, ("user_last_active",))[:, 0] / DAY
+    return np.column_stack([numbers(people, USER_COLUMNS), since])
+
+
+def devices(encoder: Encoder, people: pl.DataFrame) -> Ints:
+    """Return the codes of the requests' devices, shape (n,)."""
+    return codes(people["device"], list(encoder.devices))
 
 
 @dataclass(frozen=True)
@@ -122,12 +149,11 @@ def _video_columns(rows: pl.DataFrame, day: Floats) -> Floats:
 
 def numbers(rows: pl.DataFrame, columns: tuple[str, ...]) -> Floats:
     """Return columns as numbers, shape (n, columns); NaN where a value or a whole column is missing."""
-    held = set(rows.columns)
-    present = [place for place, name in enumerate(columns) if name in held]
     found = np.full((rows.height, len(columns)), np.nan)
-    if present:
-        kept = rows.select(pl.col(columns[place]).cast(pl.Float64).fill_null(np.nan) for place in present)
-        found[:, present] = kept.to_numpy()
+    held = set(rows.columns)
+    for place, name in enumerate(columns):
+        if name in held:
+            found[:, place] = rows[name].cast(pl.Float64).to_numpy()
     return found
 
 
@@ -137,46 +163,30 @@ class Scorer:
     def __init__(self, shelf: Shelf, requests: Requests) -> None:
         self.shelf, self.requests = shelf, requests
         self.stage, self.histories = shelf.stage, requests.histories
-        self._watched = self.histories.matrix(len(self.stage.known))
+        self.told = self.stage.teller.tell(self.histories)
         self.length = self.histories.lengths.astype(np.float64)
-        self.users = self.stage.user_vectors(self.histories, requests.people)
+        self.users = self._users()
+
+    def _users(self) -> NDArray[np.float32]:
+        """Compute a vector for each request, shape (n, d)."""
+        length = np.minimum(self.length, MOST_HISTORY).astype(np.float32)
+        mean = (self.told.taste / np.maximum(length, 1.0)[:, None]).astype(np.float32)
+        return self.stage.towers.users(mean, length, self.stage.encoder.users(self.requests.words))
 
     @cached_property
     def similar(self) -> Floats:
         """Mean similarity of each video to the history, shape (n, catalogue)."""
-        return (
-            np.asarray((self._watched @ self.stage.similar).todense()) / np.maximum(self.length, 1.0)[:, None]
-        )
+        return self.told.similar / np.maximum(self.length, 1.0)[:, None]
 
     @cached_property
     def similar_recent(self) -> Floats:
         """The same, of a history that fades with a scale of 14 days from its newest watch."""
-        entry, days = self.histories.rows(), np.nan_to_num(self.histories.days)
-        newest = np.full(len(self.requests), -np.inf)
-        np.maximum.at(newest, entry, days)
-        fade = np.exp((days - newest[entry]) / RECENT_DAYS)
-        weight = np.bincount(entry, fade, minlength=len(self.requests))
-        faded = self.histories.matrix(len(self.stage.known), fade) @ self.stage.similar
-        return np.asarray(faded.todense()) / np.maximum(weight, 1e-9)[:, None]
+        return self.told.recent / np.maximum(self.told.faded, 1e-9)[:, None]
 
     @cached_property
     def close(self) -> Floats:
         """Mean similarity to the history where rare pairs are trusted more, shape (n, catalogue)."""
-        return (
-            np.asarray((self._watched @ self.stage.close).todense()) / np.maximum(self.length, 1.0)[:, None]
-        )
-
-    @cached_property
-    def popular_then(self) -> Floats:
-        """How much each video was watched around the weeks in which the user watched, shape (n, catalogue)."""
-        from scipy.sparse import csr_matrix
-
-        week = self.stage.week_of(self.histories.days)
-        request, week = self.histories.rows()[week >= 0], week[week >= 0]
-        share = 1.0 / np.maximum(np.bincount(request, minlength=len(self.requests)), 1.0)
-        shape = (len(self.requests), self.stage.weekly.shape[0])
-        active = csr_matrix((share[request], (request, week)), shape=shape)
-        return np.asarray((active @ self.stage.weekly).todense())
+        return self.told.close / np.maximum(self.length, 1.0)[:, None]
 
     @cached_property
     def tower(self) -> NDArray[np.float32]:
@@ -185,25 +195,25 @@ class Scorer:
 
     def columns(self, request: Ints, item: Ints) -> NDArray[np.float32]:
         """Return the ranker's rows (COLUMNS) of pairs of a request (of this chunk) and a video."""
-        user = self._user_columns()[request]
-        match = self._match_columns(request, item)
-        return np.column_stack([user, self.shelf.features[item], match]).astype(np.float32)
+        found = np.empty((len(item), len(COLUMNS)), dtype=np.float32)
+        shelf_from = self.requests.own.shape[1]
+        match_from = shelf_from + self.shelf.features.shape[1]
+        found[:, :shelf_from] = self.requests.own[request]
+        found[:, shelf_from:match_from] = self.shelf.features[item]
+        for place, values in enumerate(self._match_columns(request, item), start=match_from):
+            found[:, place] = values
+        return found
 
-    def _user_columns(self) -> Floats:
-        people = self.requests.people
-        since = self.histories.now - numbers(people, ("user_last_active",))[:, 0] / DAY
-        return np.column_stack([numbers(people, USER_COLUMNS), since])
-
-    def _match_columns(self, request: Ints, item: Ints) -> Floats:
-        stage, people, length = self.stage, self.requests.people, np.maximum(self.length, 1.0)
-        tower, similar, recent = self.tower, self.similar, self.similar_recent
+    def _match_columns(self, request: Ints, item: Ints) -> list[NDArray[Any]]:
+        stage, told, length = self.stage, self.told, np.maximum(self.length, 1.0)
+        tower, similar, recent, then = self.tower, self.similar, self.similar_recent, told.then
         spread = np.maximum(tower.std(axis=1), 1e-6)
         standard = (tower - tower.mean(axis=1, keepdims=True)) / spread[:, None]
-        genres = (self._watched @ stage.genres) / length[:, None]
+        genres, languages, creators = (
+            each / length[:, None] for each in (told.genres, told.languages, told.creators)
+        )
         language, creator = stage.languages.code, stage.creators.code
-        languages = np.asarray((self._watched @ stage.languages.ones).todense()) / length[:, None]
-        creators = np.asarray((self._watched @ stage.creators.ones).todense()) / length[:, None]
-        own = codes(people["user_language"], list(stage.encoder.languages))
+        popular, years, dated = told.known.T
         day = self.histories.now
         entry = self.histories.items
         age_then = np.clip(self.histories.days - stage.first_day[entry], 0.0, YOUNG_DAYS)
@@ -211,39 +221,36 @@ class Scorer:
             self.histories.rows(), np.nan_to_num(age_then, nan=YOUNG_DAYS), minlength=len(self.requests)
         )
         year = stage.year
-        dated = self._watched @ (~np.isnan(year)).astype(np.float64)
-        own_year = np.where(dated > 0, self._watched @ np.nan_to_num(year) / np.maximum(dated, 1.0), np.nan)
-        return np.column_stack(
-            [
-                similar[request, item],
-                _of_best(similar, request, item),
-                self._rank(similar, request, item),
-                recent[request, item],
-                _of_best(recent, request, item),
-                tower[request, item],
-                standard[request, item],
-                self._rank(tower, request, item),
-                self.close[request, item],
-                self._rank(self.close, request, item),
-                self.popular_then[request, item],
-                _of_best(self.popular_then, request, item),
-                self._rank(self.popular_then, request, item),
-                self.shelf.watched_rank[item],
-                np.einsum("pg,pg->p", genres[request], stage.genres[item]),
-                _share(creators, request, creator[item]),
-                _share(languages, request, language[item]),
-                _same(own[request], language[item]),
-                stage.popular[item],
-                self.length[request],
-                ((self._watched @ stage.popular) / length)[request],
-                (young / length)[request],
-                day[request] - stage.first_day[item],
-                year[item],
-                year[item] - own_year[request],
-                stage.duration[item],
-                codes(people["device"], list(stage.encoder.devices))[request],
-            ]
-        )
+        own_year = np.where(dated > 0, years / np.maximum(dated, 1.0), np.nan)
+        return [
+            similar[request, item],
+            _of_best(similar, request, item),
+            self._rank(similar, request, item),
+            recent[request, item],
+            _of_best(recent, request, item),
+            tower[request, item],
+            standard[request, item],
+            self._rank(tower, request, item),
+            self.close[request, item],
+            self._rank(self.close, request, item),
+            then[request, item],
+            _of_best(then, request, item),
+            self._rank(then, request, item),
+            self.shelf.watched_rank[item],
+            np.einsum("pg,pg->p", genres[request], stage.genres[item]),
+            _share(creators, request, creator[item]),
+            _share(languages, request, language[item]),
+            _same(self.requests.words[request, 2], language[item]),
+            stage.popular[item],
+            self.length[request],
+            (popular / length)[request],
+            (young / length)[request],
+            day[request] - stage.first_day[item],
+            year[item],
+            year[item] - own_year[request],
+            stage.duration[item],
+            self.requests.words[request, 3],
+        ]
 
     def _rank(self, scores: NDArray[Any], request: Ints, item: Ints) -> Floats:
         """Rank pairs within their request's whole catalogue, what it has watched last; log1p of the rank from 0."""
@@ -272,7 +279,7 @@ def chunks(requests: Requests, catalogue: int) -> Iterator[tuple[int, int, Reque
     size = chunk_size(catalogue)
     for low in range(0, len(requests), size):
         high = min(low + size, len(requests))
-        yield low, high, Requests(requests.people[low:high], requests.histories.part(low, high))
+        yield low, high, requests.part(low, high)
 
 
 def _of_best(scores: NDArray[Any], request: Ints, item: Ints) -> Floats:

@@ -17,8 +17,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.cases.video_recommendation.content import Encoder
-from pipelines.cases.video_recommendation.interactions import DAY, Histories, codes
+from pipelines.cases.video_recommendation.interactions import DAY, codes
 from pipelines.cases.video_recommendation.params import VideoParams
+from pipelines.cases.video_recommendation.told import Teller
 from pipelines.learning.item_knn import neighbours
 from pipelines.learning.two_tower import Lessons, TwoTower, fit_two_tower
 
@@ -31,7 +32,6 @@ Floats32 = NDArray[np.float32]
 
 MOST_WATCHES = 200
 """Of a user's watches only so many, the newest, tell which videos go together: bounds the pairs."""
-RECENT_DAYS = 14.0
 YOUNG_DAYS = 60.0
 WEEKS_AROUND = 3
 CLOSE_SHARE = 0.25
@@ -120,6 +120,11 @@ class Retrieval:
         """What each video adds to the history of who watched it, as the user tower reads it."""
         return self.towers.histories(self.content, self.known)
 
+    @cached_property
+    def teller(self) -> Teller:
+        """What a history tells about these videos."""
+        return Teller(self)
+
     def extended(self, catalogue: pl.DataFrame) -> Retrieval:
         """Add the videos that this stage never saw: they stand on their content alone."""
         new = catalogue.join(self.catalogue, on="video_id", how="anti")
@@ -149,13 +154,6 @@ class Retrieval:
     def item_vectors(self, day: float) -> Floats32:
         """Compute every video's vector as of a moment (UTC days since 1970)."""
         return self.towers.items(self.content, self.encoder.ages(self.catalogue, day), self.known)
-
-    def user_vectors(self, histories: Histories, people: pl.DataFrame) -> Floats32:
-        """Compute a vector for each request, shape (n, d)."""
-        newest = _newest(histories, MOST_HISTORY)
-        length = newest.lengths.astype(np.float32)
-        mean = (newest.matrix(len(self.content)) @ self.added) / np.maximum(length, 1.0)[:, None]
-        return self.towers.users(mean.astype(np.float32), length, self.encoder.users(people))
 
     def save(self, folder: Path) -> None:
         """Write the stage: safetensors, Parquet and JSON."""
@@ -217,8 +215,6 @@ class Retrieval:
 
 _STORED = ("watched", "first_day", "known")
 _MATRICES = ("similar", "close", "weekly")
-MOST_HISTORY = 50
-"""Newest videos of a history that the user tower averages."""
 
 
 def fit_retrieval(
@@ -296,7 +292,7 @@ def _fit_towers(
     # Watches come sorted by time; where they carry no order, chance decides which others are history.
     within = np.arange(len(user)) if ordered else np.random.default_rng([seed, 3]).permutation(len(user))
     order = np.lexsort((within, user))
-    people_features = encoder.users(described)
+    people_features = encoder.users(encoder.words(described))
     lessons = Lessons(user[order], item[order], ages[order], day[order], content, people_features, ordered)
     return fit_two_tower(lessons, params.towers.options(), seed)
 
@@ -323,11 +319,3 @@ def _grown(matrix: csr_matrix, rows: int, columns: int) -> csr_matrix:
 
     starts = np.append(matrix.indptr, np.full(rows - matrix.shape[0], matrix.nnz))
     return csr_matrix((matrix.data, matrix.indices, starts), shape=(rows, columns))
-
-
-def _newest(histories: Histories, most: int) -> Histories:
-    """Keep the newest entries of each history."""
-    place = np.arange(len(histories.items)) - np.repeat(histories.starts[:-1], histories.lengths)
-    kept = place < most
-    starts = np.concatenate([[0], np.cumsum(np.minimum(histories.lengths, most))])
-    return Histories(starts, histories.items[kept], histories.days[kept], histories.now)

@@ -121,7 +121,7 @@ def _at(
     questions = _questions(log, cut, stage.catalogue.filter(pl.Series(stage.watched > 0)), asked)
     shelf = Shelf.at(stage, questions.day, questions.videos)
     placed = questions.placed(stage.ids)
-    requests = Requests(questions.people, questions.histories(stage.ids))
+    requests = Requests.of(stage.encoder, questions.people, questions.histories(stage.ids))
     answers = _answers(cut.next, asked, stage.ids)
     rows, labels, groups, items = [np.zeros((0, len(COLUMNS)), dtype=np.float32)], [], [], []
     for low, high, part in chunks(requests, len(stage.known)):

@@ -18,7 +18,7 @@ from pipelines.cases.video_recommendation.interactions import (
 )
 from pipelines.cases.video_recommendation.model import VideoModel
 from pipelines.cases.video_recommendation.moments import VIDEO_FEATURES
-from pipelines.cases.video_recommendation.pairs import Requests, Scorer, Shelf, chunks
+from pipelines.cases.video_recommendation.pairs import Requests, Scorer, Shelf, chunks, devices, own_columns
 from pipelines.learning.candidates import top_k
 
 PLACES = 10
@@ -91,12 +91,14 @@ class ModelAnswers:
         self.open[place] = True
         self.back = np.full(len(self.ids) + 1, -1, dtype=np.int64)
         self.back[place] = np.arange(len(place))
+        users = self.live.users
+        self.people = dict(zip(users["user_id"], range(users.height), strict=True))
+        # Whoever is not known has place -1: the last row.
+        self.words = np.vstack([self.stage.encoder.words(users), np.full(3, -1)])
 
     def answer(self, asked: pl.DataFrame) -> Answer:
         """Answer requests with the model's own order; what a user watched before is left out."""
-        people = asked.join(self.live.users, on="user_id", how="left", maintain_order="left")
-        now = people["time"].dt.epoch("us").to_numpy() / 86_400e6
-        requests = Requests(people, served_histories(people, self.index, now))
+        requests = self._requests(asked)
         ranked = np.full((len(requests), PLACES), -1, dtype=np.int64)
         scores = np.full((len(requests), PLACES), np.nan)
         for low, high, part in chunks(requests, len(self.ids)):
@@ -105,6 +107,15 @@ class ModelAnswers:
             items, scores[low:high] = self.model.ranked(Scorer(self.shelf, part), allowed, PLACES)
             ranked[low:high] = self.back[items]
         return Answer(self.pool, ranked, scores)
+
+    def _requests(self, asked: pl.DataFrame) -> Requests:
+        now = _days(asked)
+        words = self.words[codes(asked["user_id"], self.people)]
+        return Requests(
+            own_columns(asked, now),
+            np.column_stack([words, devices(self.stage.encoder, asked)]),
+            served_histories(asked, self.index, now),
+        )
 
 
 class PopularAnswers:
@@ -118,13 +129,17 @@ class PopularAnswers:
 
     def answer(self, asked: pl.DataFrame) -> Answer:
         """Answer requests by watch rate."""
-        now = asked["time"].dt.epoch("us").to_numpy() / 86_400e6
-        histories = served_histories(asked, self.live.ids, now)
+        histories = served_histories(asked, self.live.ids, _days(asked))
         scores = np.broadcast_to(self.score, (asked.height, len(self.score))).copy()
         scores[histories.rows(), histories.items] = -np.inf
         ranked = top_k(scores, PLACES)
         given = np.where(ranked >= 0, np.take_along_axis(scores, np.maximum(ranked, 0), axis=1), np.nan)
         return Answer(self.pool, ranked, given)
+
+
+def _days(asked: pl.DataFrame) -> NDArray[np.float64]:
+    """Return when each request came, in UTC days since 1970."""
+    return asked["time"].cast(pl.Int64).to_numpy() / 86_400e6
 
 
 SERVING = Serving(
