@@ -6,15 +6,17 @@ flows work as of the last midnight (`today`), and two runs on one day are named 
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
 
 from pipelines.errors import UsageError
 from pipelines.settings import Frozen, UtcDatetime, parse
-from pipelines.stores.files import read_json, write_json
+from pipelines.stores.files import write_json
 from pipelines.stores.workspace import Workspace
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -57,7 +59,13 @@ def read(workspace: Workspace) -> Clock:
     path = _path(workspace)
     if not path.is_file():
         raise UsageError(f"{workspace.root} has no clock: `loop up` (or the build flow) makes the workspace")
-    return parse(Clock, read_json(path), str(path))
+    return _parsed(path.read_bytes(), str(path))
+
+
+@lru_cache(maxsize=16)
+def _parsed(content: bytes, origin: str) -> Clock:
+    """Read what a file says: each request asks, and it hardly ever says something new."""
+    return parse(Clock, json.loads(content), origin)
 
 
 def write(workspace: Workspace, clock: Clock) -> None:

@@ -23,12 +23,28 @@ Row = dict[str, Any]
 """Values by column; moments are counted (`counted`)."""
 
 
+class Columns:
+    """Columns that rows are laid out in. A frame of rows takes no longer than two columns made one by one."""
+
+    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
+        self.names = tuple(schema)
+        self._times = [place for place, kind in enumerate(schema.values()) if kind == TIME]
+        self._plain = {name: pl.Int64() if kind == TIME else kind for name, kind in schema.items()}
+
+    def frame(self, rows: Sequence[Row]) -> pl.DataFrame:
+        """Lay out rows; what is no column is left out."""
+        frame = pl.DataFrame(rows, schema=self._plain)
+        for place in self._times:
+            frame.replace_column(place, frame.to_series(place).cast(TIME))
+        return frame
+
+
 @dataclass(frozen=True)
 class Layout:
-    """How rows of a table are laid out: its columns, and those that serving must know."""
+    """How rows of a table are laid out: its name, its columns, and those that serving must know."""
 
     table: Table
-    schema: Mapping[str, pl.DataType]
+    columns: Columns
     needed: tuple[str, ...]
 
     @classmethod
@@ -36,17 +52,14 @@ class Layout:
         """Read what a table declares, once: a request should not wait for it."""
         declared = table.schema.to_schema().columns
         needed = tuple(name for name, column in declared.items() if not column.nullable)
-        return cls(table, polars_schema(table.schema), needed)
+        return cls(table, Columns(polars_schema(table.schema)), needed)
 
     def frame(self, rows: Sequence[Row]) -> pl.DataFrame:
-        """Lay out rows; what the table does not declare is left out.
-
-        Raises LoopError where a column that may not be null is missing.
-        """
+        """Lay out rows. Raises LoopError where a column that may not be null is missing."""
         absent = [name for row in rows[:1] for name in self.needed if name not in row]
         if absent:
             raise LoopError(f"table '{self.table.name}' needs '{absent[0]}', which serving does not know")
-        return framed(rows, self.schema)
+        return self.columns.frame(rows)
 
 
 @dataclass(frozen=True)
@@ -68,13 +81,6 @@ def counted(moment: Any) -> Any:
     return (moment - _EPOCH) // _MICROSECOND if isinstance(moment, datetime) else moment
 
 
-def framed(rows: Sequence[Row], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """Lay out rows as they are. One frame of rows costs what two columns do: few expressions, no joins."""
-    plain = {name: pl.Int64() if kind == TIME else kind for name, kind in schema.items()}
-    columns = zip(pl.DataFrame(rows, schema=plain).get_columns(), schema.values(), strict=True)
-    return pl.DataFrame([each.cast(kind) if kind == TIME else each for each, kind in columns])
-
-
 def lay_out(
     asked: Sequence[Row], ids: Sequence[str], now: datetime, answer: Answer, slates: Slates
 ) -> list[Row]:
@@ -86,7 +92,7 @@ def lay_out(
     depth = slates.items.shape[1]
     shown = slates.items[request, place].tolist()
     items = {item: answer.pool.row(item, named=True) for item in set(shown)}
-    columns = {
+    columns: dict[str, list[Any]] = {
         "_request": request.tolist(),
         "position": (place + 1).tolist(),
         "propensity": slates.propensity[request, place].tolist(),
@@ -97,8 +103,8 @@ def lay_out(
         columns[name] = np.where(slates.own, padded(values, depth, np.nan), np.nan)[request, place].tolist()
     time = counted(now)
     rows = []
-    for item, *values in zip(shown, *columns.values(), strict=True):
-        row = dict(zip(columns, values, strict=True))
+    for item, *each in zip(shown, *columns.values(), strict=True):
+        row = dict(zip(columns, each, strict=True))
         number = ids[row["_request"]]
         row |= {"request_id": number, "impression_id": f"{number}-{row['position']}", "impression_time": time}
         rows.append({**asked[row["_request"]], **items[item], **row})

@@ -24,7 +24,7 @@ from pipelines.serving.address import network_of
 from pipelines.serving.explore import explore
 from pipelines.serving.ladder import CHAMPION, Ladder, Rung, State
 from pipelines.serving.own import OwnFeatures, StoreDownError
-from pipelines.serving.rows import TIME, Row, counted, framed, lay_out, log_tables, refused
+from pipelines.serving.rows import TIME, Columns, Row, counted, lay_out, log_tables, refused
 from pipelines.serving.tokens import Refused, Tokens
 from pipelines.serving.trials import Trials
 from pipelines.settings import Answers
@@ -34,12 +34,9 @@ from pipelines.stores.schemas import REFUSED, SERVED
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 10.0  # seconds: a commit takes milliseconds
-_ABOUT = {
-    "request_id": pl.String(),
-    "request_time": TIME,
-    "features_as_of": TIME,
-    "features_read": pl.Boolean(),
-}
+_ABOUT = Columns(
+    {"request_id": pl.String(), "request_time": TIME, "features_as_of": TIME, "features_read": pl.Boolean()}
+)
 """What stands beside the features that an answer was given with."""
 
 
@@ -207,7 +204,7 @@ class Service:
         layout = self._tables.actions
         parts = []
         if good:
-            parts.append((layout.table.name, framed(good, layout.schema)))
+            parts.append((layout.table.name, layout.columns.frame(good)))
         if bad:
             parts.append((REFUSED, refused(layout.table, bad, now)))
         _wait(self._log.submit_all(parts))
@@ -310,20 +307,19 @@ class Service:
         ]
         impressions = [{**row, **common, "arm": part.arms[row["_request"]]} for row in part.shown]
         as_of = counted(state.stock.moment)
-        about = framed(
-            [dict(zip(_ABOUT, (number, time, as_of, read), strict=True)) for number in part.ids], _ABOUT
-        )
-        features = [column for column in part.seen.get_columns() if column.name != "time"]
+        about = [dict(zip(_ABOUT.names, (number, time, as_of, read), strict=True)) for number in part.ids]
+        served = part.seen.clone()
+        served.drop_in_place("time")
         return [
             (tables.requests.table.name, tables.requests.frame(requests)),
             (tables.impressions.table.name, tables.impressions.frame(impressions)),
-            (SERVED, pl.DataFrame([*features, *about.get_columns()])),
+            (SERVED, served.hstack(_ABOUT.frame(about))),
         ]
 
     def _decisions(self, part: _Part, now: datetime, state: State) -> Iterator[tuple[int, Decision]]:
         """Yield each request's row in the batch, and its answer."""
         shown, items, details = part.shown, part.answer.pool.columns, list(part.answer.details)
-        claimed = [name for name in self._tables.actions.schema for row in shown[:1] if name in row]
+        claimed = [name for name in self._tables.actions.columns.names for row in shown[:1] if name in row]
         places: list[list[Place]] = [[] for _ in part.ids]
         for row in shown:
             token = self._tokens.sign(self.case.name, {name: row[name] for name in claimed}, now)

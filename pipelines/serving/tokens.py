@@ -29,6 +29,7 @@ _HEAD = struct.Struct(
 )  # version, key id, issued (microseconds since 1970), length of the case's name
 _MAC_BYTES = 16
 _LONGEST = 4096
+_WRITER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -67,7 +68,7 @@ class Tokens:
         """Write a token for what was shown: compact text that is safe in a URL."""
         name = case.encode()
         issued = (now - _EPOCH) // _MICROSECOND
-        words = json.dumps(dict(claims), separators=(",", ":"), ensure_ascii=False).encode()
+        words = _WRITER.encode(dict(claims)).encode()
         body = _HEAD.pack(_VERSION, self._first, issued, len(name)) + name + words
         return urlsafe_b64encode(body + _mac(self._keys[self._first], body)).rstrip(b"=").decode()
 
