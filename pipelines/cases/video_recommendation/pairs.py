@@ -6,7 +6,7 @@ the same in a logged slate of ten, among two hundred candidates, and alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -25,7 +25,7 @@ from pipelines.learning.popularity import daily_rate
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-CHUNK_CELLS = 4_000_000
+CHUNK_CELLS = 500_000
 """Requests times videos that are scored at once."""
 
 USER_COLUMNS = (
@@ -109,7 +109,8 @@ class Shelf:
     def watched_rank(self) -> Floats:
         """Rank of each video's watches in the catalogue, shape (catalogue,)."""
         every = np.arange(len(self.stage.watched))
-        return _log_rank(self.stage.watched[None, :].astype(np.float32), np.zeros_like(every), every)
+        watched = self.stage.watched[None, None, :].astype(np.float32)
+        return _log_ranks(watched, np.zeros_like(every), every)[0]
 
     @cached_property
     def orders(self) -> list[Ints]:
@@ -220,22 +221,23 @@ class Scorer:
         young = np.bincount(
             self.histories.rows(), np.nan_to_num(age_then, nan=YOUNG_DAYS), minlength=len(self.requests)
         )
+        ranks = self._ranks([similar, tower, self.close, then], request, item)
         year = stage.year
         own_year = np.where(dated > 0, years / np.maximum(dated, 1.0), np.nan)
         return [
             similar[request, item],
             _of_best(similar, request, item),
-            self._rank(similar, request, item),
+            ranks[0],
             recent[request, item],
             _of_best(recent, request, item),
             tower[request, item],
             standard[request, item],
-            self._rank(tower, request, item),
+            ranks[1],
             self.close[request, item],
-            self._rank(self.close, request, item),
+            ranks[2],
             then[request, item],
             _of_best(then, request, item),
-            self._rank(then, request, item),
+            ranks[3],
             self.shelf.watched_rank[item],
             np.einsum("pg,pg->p", genres[request], stage.genres[item]),
             _share(creators, request, creator[item]),
@@ -252,11 +254,14 @@ class Scorer:
             self.requests.words[request, 3],
         ]
 
-    def _rank(self, scores: NDArray[Any], request: Ints, item: Ints) -> Floats:
-        """Rank pairs within their request's whole catalogue, what it has watched last; log1p of the rank from 0."""
+    def _ranks(self, scores: Sequence[NDArray[Any]], request: Ints, item: Ints) -> Floats:
+        """Rank pairs within their request's whole catalogue, by each of several scores (scores, pairs).
+
+        What a request has watched comes last; log1p of the rank from 0.
+        """
         unseen = np.array(scores, dtype=np.float32)
-        unseen[self.histories.rows(), self.histories.items] = -np.inf
-        return _log_rank(unseen, request, item)
+        unseen[:, self.histories.rows(), self.histories.items] = -np.inf
+        return _log_ranks(unseen, request, item)
 
 
 def pair_columns(shelf: Shelf, requests: Requests, request: Ints, item: Ints) -> NDArray[np.float32]:
@@ -287,13 +292,15 @@ def _of_best(scores: NDArray[Any], request: Ints, item: Ints) -> Floats:
     return np.asarray(scores[request, item] / np.maximum(scores.max(axis=1), 1e-9)[request])
 
 
-def _log_rank(scores: NDArray[np.float32], request: Ints, item: Ints) -> Floats:
-    """Return log1p of how many of their row's scores are greater than those of the pairs, shape (pairs,)."""
-    lower = np.sort(-scores, axis=1)
-    starts = np.searchsorted(request, np.arange(len(scores) + 1))
-    greater = np.zeros(len(request))
+def _log_ranks(scores: NDArray[np.float32], request: Ints, item: Ints) -> Floats:
+    """Return log1p of how many of their request's scores (kinds, n, catalogue) are greater, (kinds, pairs)."""
+    costs = -scores
+    lower = np.sort(costs, axis=2)
+    starts = np.searchsorted(request, np.arange(scores.shape[1] + 1))
+    greater = np.zeros((len(scores), len(request)))
     for row, (low, high) in enumerate(pairwise(starts)):
-        greater[low:high] = np.searchsorted(lower[row], -scores[row, item[low:high]])
+        for kind, ordered in enumerate(lower[:, row]):
+            greater[kind, low:high] = ordered.searchsorted(costs[kind, row, item[low:high]])
     return np.log1p(greater)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Matrix = Any
+"""A sparse matrix, or an array."""
 
 RECENT_DAYS = 14.0
+WHOLE_CELLS = 4_000_000
+"""Up to so many cells a matrix is laid out whole: summing whole rows is quicker than picking among few."""
 MOST_HISTORY = 50
 """Newest videos of a history that the user tower averages."""
 
@@ -52,31 +56,39 @@ class Teller:
 
     def tell(self, histories: Histories) -> Told:
         """Sum what stands beside the videos of each history."""
-        stage, videos = self._stage, len(self._stage.known)
+        videos = len(self._stage.known)
         newest, (fade, faded) = histories.newest(MOST_HISTORY), _fade(histories)
         entries = histories.matrix(videos)
-        alike = (entries @ self._alike).toarray()
+        similar, close = np.split(_product(entries, self._alike), 2, axis=1)
         languages, creators, genres, known = np.split(entries @ self._beside, self._cuts, axis=1)
         taste = (entries if newest is histories else newest.matrix(videos)) @ self._added
         entries.data = fade
         return Told(
-            similar=alike[:, :videos],
-            close=alike[:, videos:],
+            similar=similar,
+            close=close,
             languages=languages,
             creators=creators,
             genres=genres,
             known=known,
-            recent=(entries @ stage.similar).toarray(),
+            recent=_product(entries, self._similar),
             faded=faded,
             taste=taste,
-            then=(self._weeks(histories) @ stage.weekly).toarray(),
+            then=_product(self._weeks(histories), self._weekly),
         )
 
     @cached_property
-    def _alike(self) -> csr_matrix:
+    def _alike(self) -> Matrix:
         from scipy.sparse import csr_matrix, hstack
 
-        return csr_matrix(hstack([self._stage.similar, self._stage.close]))
+        return _laid(csr_matrix(hstack([self._stage.similar, self._stage.close])))
+
+    @cached_property
+    def _similar(self) -> Matrix:
+        return _laid(self._stage.similar)
+
+    @cached_property
+    def _weekly(self) -> Matrix:
+        return _laid(self._stage.weekly)
 
     @cached_property
     def _words(self) -> list[Floats]:
@@ -106,6 +118,16 @@ class Teller:
         starts = np.searchsorted(entry, np.arange(len(histories.now) + 1))
         shape = (len(histories.now), self._stage.weekly.shape[0])
         return csr_matrix((share[entry], week, starts), shape=shape)
+
+
+def _laid(matrix: csr_matrix) -> Matrix:
+    """Lay a matrix out whole where it is small."""
+    return matrix.toarray() if np.prod(matrix.shape) <= WHOLE_CELLS else matrix
+
+
+def _product(weights: csr_matrix, matrix: Matrix) -> Floats:
+    found = weights @ matrix
+    return found if isinstance(found, np.ndarray) else np.asarray(found.toarray())
 
 
 def _fade(histories: Histories) -> tuple[Floats, Floats]:
