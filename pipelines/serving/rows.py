@@ -47,6 +47,10 @@ class Layout:
     columns: Columns
     needed: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        return self.table.name
+
     @classmethod
     def of(cls, table: Table) -> Layout:
         """Read what a table declares, once: a request should not wait for it."""
@@ -58,7 +62,7 @@ class Layout:
         """Lay out rows. Raises LoopError where a column that may not be null is missing."""
         absent = [name for row in rows[:1] for name in self.needed if name not in row]
         if absent:
-            raise LoopError(f"table '{self.table.name}' needs '{absent[0]}', which serving does not know")
+            raise LoopError(f"table '{self.name}' needs '{absent[0]}', which serving does not know")
         return self.columns.frame(rows)
 
 

@@ -204,7 +204,7 @@ class Service:
         layout = self._tables.actions
         parts = []
         if good:
-            parts.append((layout.table.name, layout.columns.frame(good)))
+            parts.append((layout.name, layout.columns.frame(good)))
         if bad:
             parts.append((REFUSED, refused(layout.table, bad, now)))
         _wait(self._log.submit_all(parts))
@@ -311,8 +311,8 @@ class Service:
         served = part.seen.clone()
         served.drop_in_place("time")
         return [
-            (tables.requests.table.name, tables.requests.frame(requests)),
-            (tables.impressions.table.name, tables.impressions.frame(impressions)),
+            (tables.requests.name, tables.requests.frame(requests)),
+            (tables.impressions.name, tables.impressions.frame(impressions)),
             (SERVED, served.hstack(_ABOUT.frame(about))),
         ]
 

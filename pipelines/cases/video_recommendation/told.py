@@ -1,10 +1,10 @@
-"""What histories tell about a whole catalogue, in few products: each has a price, however small it is."""
+"""What histories tell about a whole catalogue: sums over their entries of what stands beside each video."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +18,19 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Matrix = Any
-"""A sparse matrix, or an array."""
 
 RECENT_DAYS = 14.0
-WHOLE_CELLS = 4_000_000
-"""Up to so many cells a matrix is laid out whole: summing whole rows is quicker than picking among few."""
 MOST_HISTORY = 50
 """Newest videos of a history that the user tower averages."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """Of n histories, the sums over their entries of what stands beside each video, (n, columns).
+    """Of n histories, sums over their entries, (n, columns).
 
-    `similar`, `close`, `recent` (of a history that fades from its newest watch) and `then` (of the weeks in
-    which it was watched) have a column a video; `known` is: popular, year, whether there is one.
+    `similar`, `close`, `recent` (of a history that fades from its newest watch: `faded` sums its weights) and
+    `then` (of the weeks in which it was watched) have a column a video; `known` is: popular, year, whether
+    there is one; `taste` is of the newest entries.
     """
 
     similar: Floats
@@ -48,6 +45,27 @@ class Told:
     then: Floats
 
 
+class Rows:
+    """A sparse matrix whose rows are summed. SciPy's product takes longer to begin than one request's sums do."""
+
+    def __init__(self, matrix: csr_matrix) -> None:
+        self._columns = matrix.indices.astype(np.int64)
+        self._values, self._width = matrix.data, matrix.shape[1]
+        self._first = matrix.indptr[:-1].astype(np.int64)
+        self._count = np.diff(matrix.indptr).astype(np.int64)
+
+    def sums(self, entry: Ints, row: Ints, n: int, weight: Floats | None = None) -> Floats:
+        """Sum rows, each to the sum `entry` that it belongs to, in order; shape (n, columns)."""
+        count = self._count[row]
+        place = np.arange(count.sum()) + np.repeat(self._first[row] - np.cumsum(count) + count, count)
+        values = self._values[place]
+        if weight is not None:
+            values = values * np.repeat(weight, count)
+        cell = self._columns[place] + np.repeat(entry * self._width, count)
+        summed = np.bincount(cell, values, minlength=n * self._width).astype(np.float64, copy=False)
+        return summed.reshape(n, self._width)
+
+
 class Teller:
     """One stage's sums: what is summed over the same entries lies side by side."""
 
@@ -56,13 +74,10 @@ class Teller:
 
     def tell(self, histories: Histories) -> Told:
         """Sum what stands beside the videos of each history."""
-        videos = len(self._stage.known)
-        newest, (fade, faded) = histories.newest(MOST_HISTORY), _fade(histories)
-        entries = histories.matrix(videos)
-        similar, close = np.split(_product(entries, self._alike), 2, axis=1)
-        languages, creators, genres, known = np.split(entries @ self._beside, self._cuts, axis=1)
-        taste = (entries if newest is histories else newest.matrix(videos)) @ self._added
-        entries.data = fade
+        n, entry, items = len(histories.now), histories.rows(), histories.items
+        summed = self._beside.sums(entry, items, n)
+        similar, close, languages, creators, genres, known = np.split(summed, self._cuts, axis=1)
+        fade, faded = _fade(histories, entry)
         return Told(
             similar=similar,
             close=close,
@@ -70,69 +85,67 @@ class Teller:
             creators=creators,
             genres=genres,
             known=known,
-            recent=_product(entries, self._similar),
+            recent=self._similar.sums(entry, items, n, fade),
             faded=faded,
-            taste=taste,
-            then=_product(self._weeks(histories), self._weekly),
+            taste=self._taste(histories.newest(MOST_HISTORY)),
+            then=self._then(histories, entry),
         )
 
     @cached_property
-    def _alike(self) -> Matrix:
-        from scipy.sparse import csr_matrix, hstack
+    def _parts(self) -> list[csr_matrix]:
+        from scipy.sparse import csr_matrix
 
-        return _laid(csr_matrix(hstack([self._stage.similar, self._stage.close])))
-
-    @cached_property
-    def _similar(self) -> Matrix:
-        return _laid(self._stage.similar)
-
-    @cached_property
-    def _weekly(self) -> Matrix:
-        return _laid(self._stage.weekly)
-
-    @cached_property
-    def _words(self) -> list[Floats]:
         stage = self._stage
         known = np.column_stack([stage.popular, np.nan_to_num(stage.year), ~np.isnan(stage.year)])
-        return [stage.languages.ones.toarray(), stage.creators.ones.toarray(), stage.genres, known]
-
-    @cached_property
-    def _beside(self) -> Floats:
-        return np.column_stack(self._words)
+        words = [stage.languages.ones, stage.creators.ones, csr_matrix(stage.genres), csr_matrix(known)]
+        return [stage.similar, stage.close, *words]
 
     @cached_property
     def _cuts(self) -> list[int]:
-        return np.cumsum([each.shape[1] for each in self._words[:-1]]).tolist()
+        cuts: list[int] = np.cumsum([each.shape[1] for each in self._parts[:-1]]).tolist()
+        return cuts
+
+    @cached_property
+    def _beside(self) -> Rows:
+        from scipy.sparse import csr_matrix, hstack
+
+        return Rows(csr_matrix(hstack(self._parts)))
+
+    @cached_property
+    def _similar(self) -> Rows:
+        return Rows(self._stage.similar)
 
     @cached_property
     def _added(self) -> Floats:
         return self._stage.added.astype(np.float64)
 
-    def _weeks(self, histories: Histories) -> csr_matrix:
-        """Return the share of each week in each history, (n, weeks)."""
+    @cached_property
+    def _weekly(self) -> Floats:
+        return self._stage.weekly.toarray()
+
+    def _taste(self, newest: Histories) -> Floats:
+        """Sum what the newest entries add, as the user tower reads it."""
+        found = np.zeros((len(newest.now), self._added.shape[1]))
+        held = newest.lengths > 0
+        if held.any():
+            found[held] = np.add.reduceat(self._added[newest.items], newest.starts[:-1][held], axis=0)
+        return found
+
+    def _then(self, histories: Histories, entry: Ints) -> Floats:
+        """Average how much was watched around the weeks of each history."""
         from scipy.sparse import csr_matrix
 
         week = self._stage.week_of(histories.days)
-        entry, week = histories.rows()[week >= 0], week[week >= 0]
+        entry, week = entry[week >= 0], week[week >= 0]
         share = 1.0 / np.maximum(np.bincount(entry, minlength=len(histories.now)), 1.0)
         starts = np.searchsorted(entry, np.arange(len(histories.now) + 1))
-        shape = (len(histories.now), self._stage.weekly.shape[0])
-        return csr_matrix((share[entry], week, starts), shape=shape)
+        shape = (len(histories.now), len(self._weekly))
+        return np.asarray(csr_matrix((share[entry], week, starts), shape=shape) @ self._weekly)
 
 
-def _laid(matrix: csr_matrix) -> Matrix:
-    """Lay a matrix out whole where it is small."""
-    return matrix.toarray() if np.prod(matrix.shape) <= WHOLE_CELLS else matrix
-
-
-def _product(weights: csr_matrix, matrix: Matrix) -> Floats:
-    found = weights @ matrix
-    return found if isinstance(found, np.ndarray) else np.asarray(found.toarray())
-
-
-def _fade(histories: Histories) -> tuple[Floats, Floats]:
+def _fade(histories: Histories, entry: Ints) -> tuple[Floats, Floats]:
     """Weigh a history's entries, fading with a scale of 14 days from its newest watch; and sum the weights."""
-    entry, days = histories.rows(), np.nan_to_num(histories.days)
+    days = np.nan_to_num(histories.days)
     newest = np.full(len(histories.now), -np.inf)
     np.maximum.at(newest, entry, days)
     fade = np.exp((days - newest[entry]) / RECENT_DAYS)
