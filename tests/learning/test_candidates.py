@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipelines.learning.candidates import fuse, top_k
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 12))
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 40))
 def test_top_k_is_a_stable_sort_cut_off(seed: int, k: int, columns: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 4, (3, columns)).astype(float)
     scores[scores == 0] = -np.inf
