@@ -10,7 +10,6 @@ scratch, features to evaluation; `at most` is the optimisers' share of its proce
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import shutil
 import sys
@@ -22,19 +21,23 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import lightgbm
+
 from pipelines import catalog
 from pipelines.cli.output import table
 from pipelines.flows.edge import bind, perform
+from pipelines.learning.hashed_logistic import fit_hashed_logistic
+from pipelines.learning.logistic import fit_logistic
+from pipelines.learning.two_tower import fit_two_tower
 from pipelines.settings import Project
 
 STEPS = ("features", "train", "evaluate")
-OPTIMISERS = (
-    ("lightgbm", "train", "trees"),
-    ("pipelines.cases.ad_click.crosses", "fit_hashed_logistic", "logistic regression"),
-    ("pipelines.cases.harmful_content.linear", "fit_logistic", "logistic regression"),
-    ("pipelines.cases.harmful_content.fitting", "fit_logistic", "logistic regression"),
-    ("pipelines.cases.video_recommendation.retrieval", "fit_two_tower", "two-tower network"),
-)
+OPTIMISERS: dict[Callable[..., Any], str] = {
+    lightgbm.train: "trees",
+    fit_hashed_logistic: "logistic regression",
+    fit_logistic: "logistic regression",
+    fit_two_tower: "two-tower network",
+}
 COPIED = ("configs", "feature_repo", "params.yaml")
 COLUMNS = ("case", "a retrain, s", "of it training", "optimisers, s", "at most")
 
@@ -67,7 +70,7 @@ def measure(name: str, root: Path, folder: Path) -> Sequence[str]:
             with timed(spent, step):
                 perform(run, step)
     whole = sum(spent[step] for step in STEPS)
-    parts = {what: spent[what] for _, _, what in OPTIMISERS if what in spent}
+    parts = {what: spent[what] for what in OPTIMISERS.values() if what in spent}
     told = ", ".join(f"{what} {seconds:.1f}" for what, seconds in parts.items())
     return (
         name,
@@ -80,11 +83,13 @@ def measure(name: str, root: Path, folder: Path) -> Sequence[str]:
 
 @contextmanager
 def watched(spent: dict[str, float]) -> Iterator[None]:
-    """Add up the processor time of every optimiser that is called."""
+    """Add up the processor time of every optimiser that a case calls, by whatever name it imported it."""
+    cases = [module for name, module in sys.modules.items() if name.startswith("pipelines.cases.")]
     with ExitStack() as stack:
-        for module, function, what in OPTIMISERS:
-            holder = importlib.import_module(module)
-            stack.enter_context(patch.object(holder, function, noted(getattr(holder, function), what, spent)))
+        for call, what in OPTIMISERS.items():
+            for holder in (sys.modules["lightgbm"], *cases):
+                if vars(holder).get(call.__name__) is call:
+                    stack.enter_context(patch.object(holder, call.__name__, noted(call, what, spent)))
         yield
 
 

@@ -9,28 +9,6 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
 
-def diversify(scores: Floats, groups: list[frozenset[int]], k: int, cap: int) -> Ints:
-    """Take the best k in order of score, with at most `cap` of any group, as far as candidates allow.
-
-    `groups[i]` are the groups (genres) of item i. Items held back by the cap fill the remaining places
-    in order of score, so that the list is never shorter than min(k, n). Returns positions into `scores`.
-    """
-    order = np.lexsort((np.arange(len(scores)), -scores))
-    taken: list[int] = []
-    held: list[int] = []
-    count: dict[int, int] = {}
-    for item in order:
-        if len(taken) == k:
-            break
-        if any(count.get(group, 0) >= cap for group in groups[item]):
-            held.append(int(item))
-            continue
-        taken.append(int(item))
-        for group in groups[item]:
-            count[group] = count.get(group, 0) + 1
-    return np.array([*taken, *held[: k - len(taken)]], dtype=np.int64)
-
-
 def marginal_relevance(scores: Floats, vectors: Floats, k: int, trade: float) -> Ints:
     """Take k items by maximal marginal relevance (Carbonell & Goldstein 1998).
 

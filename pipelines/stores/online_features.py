@@ -110,14 +110,11 @@ def _still_there(table: FeatureTable, ws: Workspace, store: FeatureStore, before
     written = next((each for each in folders if _midnight(each.parent.name[5:]) <= last), None)
     if written is None:
         return True
-    names = [field.name for field in store.get_feature_view(table.name).features]
-    row = pl.read_parquet(written, n_rows=1).row(0, named=True)
-    if all(row[name] is None for name in names):
+    row, reader = pl.read_parquet(written, n_rows=1).row(0, named=True), ViewReader(store, table.name)
+    if all(row[name] is None for name in reader.schema):
         return True
-    found = online_columns(
-        store, [f"{table.name}:{name}" for name in names], [{key: row[key] for key in table.keys}]
-    )
-    return any(found[name][0] is not None for name in names)
+    found = reader.read([tuple(row[key] for key in reader.keys)])[0]
+    return any(value is not None for value in found.values())
 
 
 def _midnight(day: str | None) -> datetime:
@@ -130,16 +127,6 @@ def online_rows(store: FeatureStore, service: str, keys: Sequence[Mapping[str, s
     values = found.to_dict()
     names = feature_columns(store, service)
     return [{name: values[name][row] for name in names} for row in range(len(keys))]
-
-
-def online_columns(
-    store: FeatureStore, features: Sequence[str], keys: Sequence[Mapping[str, Any]]
-) -> dict[str, list[Any]]:
-    """Read named features ("view:feature") of some entities as they stand online, a list each."""
-    found: dict[str, list[Any]] = store.get_online_features(
-        list(features), [dict(each) for each in keys]
-    ).to_dict()
-    return found
 
 
 class ViewReader:

@@ -45,27 +45,20 @@ def test_held_out_rows_end_the_learning() -> None:
     held, wanted = rows(3_000, 1)
     groups = np.zeros(len(labels), dtype=np.int64)
     whole, _ = fit_ranker(train, labels, groups, ("code", "noise"), OPTIONS, 1, categories=("code",))
-    stopped, curve = fit_ranker(
-        train,
-        labels,
-        groups,
-        ("code", "noise"),
-        OPTIONS,
-        1,
-        categories=("code",),
-        held_out=HeldOut(held, wanted),
+    (stopped, curve), (again, _) = (
+        fit_ranker(
+            train,
+            labels,
+            groups,
+            ("code", "noise"),
+            OPTIONS,
+            1,
+            categories=("code",),
+            held_out=HeldOut(held, wanted),
+        )
+        for _ in range(2)
     )
     assert stopped.text.count("\nTree=") < whole.text.count("\nTree=") == 120
     assert stopped.text.count("\nTree=") == int(np.argmin(curve)) + 1, "the best round is the last"
     assert loss(stopped.predict(held), wanted) < loss(whole.predict(held), wanted)
-    again, _ = fit_ranker(
-        train,
-        labels,
-        groups,
-        ("code", "noise"),
-        OPTIONS,
-        1,
-        categories=("code",),
-        held_out=HeldOut(held, wanted),
-    )
     assert again.text == stopped.text

@@ -21,8 +21,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 DAY = 86_400.0
-USER_VIEWS = ("user_activity", "user_history")
-VIDEO_VIEWS = ("video_popularity", "video_profile")
 TITLE_YEAR = r"\((1[89]\d\d|20\d\d)\)\s*$"
 FEW = 1000
 """Up to so many values are looked up one by one: a request waits for its own alone."""
