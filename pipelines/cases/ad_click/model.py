@@ -1,4 +1,4 @@
-"""The model: an even blend of boosted trees and a logistic regression on crosses, calibrated on later rows.
+"""The model: an even blend of boosted trees and a logistic regression on crosses, calibrated.
 
 The trees see categories, counts and rates; they predict best what is shown. Yet they take how often an ad is shown for
 a sign of how good it is, since those who show it had their reasons: let them choose among all ads, and they choose
@@ -10,7 +10,7 @@ The trees do not see the position either: what it adds is the examination curve 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from pipelines.learning.calibration import Calibration, fit_calibration
 from pipelines.learning.examination import explored_curve, position_offset
 from pipelines.learning.hashed_logistic import HashedLogistic
 from pipelines.learning.probabilities import log_losses
-from pipelines.learning.ranker import HeldOut, Ranker, fit_ranker
+from pipelines.learning.ranker import HeldOut, Ranker, RankerOptions, fit_ranker
 from pipelines.stores.files import read_json, write_json
 
 Floats = NDArray[np.float64]
@@ -84,9 +84,11 @@ def load(folder: Path) -> ClickModel:
 
 
 def fit(dataset: Dataset, params: AdParams) -> Fitted:
-    """Fit trees and crosses to the earlier part of the window, and their calibration to the later part.
+    """Fit trees and crosses to the earlier part of the window, their calibration to the later part, both then to all.
 
-    Raise DataError where the window has too few examples, or no click, to learn from.
+    The later part tells how many trees help and how sure their predictions may be; it is also the newest, and ads are
+    young, so what serves must have learned from it. Raise DataError where the window has too few examples, or no
+    click, to learn from.
     """
     labels = dataset.labels()
     rows = examples(dataset, labels, params.examples)
@@ -98,28 +100,40 @@ def fit(dataset: Dataset, params: AdParams) -> Fitted:
             f"calibrate; either part needs {FEWEST_ROWS}: widen the window"
         )
     days = (dataset.end - dataset.start).total_seconds() / 86_400
-    blend, losses = _fit_blend(rows, clicks, cut, explored_curve(labels), days, params, dataset.seed)
-    calibration = fit_calibration(blend.logits(rows[cut:]), clicks[cut:], click_rate(labels))
+    curve, options = explored_curve(labels), params.ranker_options()
+    early, losses = _fit_blend(rows, clicks, cut, curve, days, params, options, dataset.seed)
+    calibration = fit_calibration(early.logits(rows[cut:]), clicks[cut:], click_rate(labels))
+    options = replace(options, rounds=int(np.argmin(losses)) + 1)
+    blend, _ = _fit_blend(rows, clicks, rows.height, curve, days, params, options, dataset.seed)
     model = ClickModel(blend, calibration)
-    return Fitted(model, _card(model, labels, rows[cut:], clicks[cut:], losses), _shown(rows, blend.signals))
+    card = _card(model, ClickModel(early, calibration), labels, rows[cut:], clicks[cut:], losses)
+    return Fitted(model, card, _shown(rows, blend.signals))
 
 
 def _fit_blend(
-    rows: pl.DataFrame, clicks: Floats, cut: int, curve: Floats, days: float, params: AdParams, seed: int
+    rows: pl.DataFrame,
+    clicks: Floats,
+    cut: int,
+    curve: Floats,
+    days: float,
+    params: AdParams,
+    options: RankerOptions,
+    seed: int,
 ) -> tuple[Blend, list[float]]:
-    """Fit both halves to the rows before `cut`; those after it end the trees. Return also their loss by round."""
+    """Fit both halves to the rows before `cut`; any after it end the trees. Return also their loss by round."""
     signals = Signals.learn(rows[:cut], days)
     matrix, offset = signals.matrix(rows), position_offset(rows, curve)
+    held_out = HeldOut(matrix[cut:], clicks[cut:], offset[cut:]) if cut < rows.height else None
     trees, losses = fit_ranker(
         matrix[:cut],
         clicks[:cut],
         np.zeros(cut, dtype=np.int64),
         signals.columns,
-        params.ranker_options(),
+        options,
         seed,
         offset=offset[:cut],
         categories=signals.categories,
-        held_out=HeldOut(matrix[cut:], clicks[cut:], offset[cut:]),
+        held_out=held_out,
     )
     trees = Ranker(trees.text, signals.columns, probability=False, base=trees.base)
     return Blend(signals, trees, fit_crosses(rows[:cut], params.logistic), curve), losses
@@ -139,11 +153,17 @@ def click_rate(labels: pl.DataFrame) -> float:
 
 
 def _card(
-    model: ClickModel, labels: pl.DataFrame, later: pl.DataFrame, clicks: Floats, losses: list[float]
+    model: ClickModel,
+    early: ClickModel,
+    labels: pl.DataFrame,
+    later: pl.DataFrame,
+    clicks: Floats,
+    losses: list[float],
 ) -> Card:
+    """Describe the model; how it does on later rows is told of the one that had not learned from them."""
     rate = click_rate(labels)
     constant = float(log_losses(np.full(len(clicks), rate), clicks).mean())
-    loss = float(log_losses(model.predict(later), clicks).mean())
+    loss = float(log_losses(early.predict(later), clicks).mean())
     found = model.calibration
     metrics = {
         "examples": float(labels.height),
