@@ -197,12 +197,15 @@ def _promote(run: Run) -> Any:
 
 
 def _monitor(run: Run) -> Any:
-    """Watch the model that was just built; in a live workspace the champion, for that is what users meet."""
+    """Watch the model that was just built; in a live workspace the champion, for that is what users meet.
+
+    A refit is watched as it was judged: on the newest days of the reference that model was not flattered.
+    """
     from pipelines.steps.monitor import monitor
 
     folder, registry = run.workspace.model, run.registry
     if run.workspace.origin == "live" and (champion := registry.champion()) is not None:
-        folder = registry.load(champion)
+        folder = registry.load(registry.judged(champion))
     platform = run.project.platform
     return monitor(run.case, run.workspace, run.as_of, run.config.alarms, platform, model_folder=folder)
 

@@ -86,7 +86,7 @@ def _better(
 ) -> Reason:
     metric = framing.primary_metric
     called = _called(rival)
-    difference = _gain(scores, framing, metric, model, rival)
+    difference = gain(scores, framing, metric, model, rival)
     if difference is None:
         return Reason(check, False, f"{metric} does not apply to {called}, so nothing was shown against it")
     found = difference.estimate(gate.confidence)
@@ -98,7 +98,7 @@ def _better(
 
 def _guardrails(scores: Scores, framing: Framing, gate: Gate, model: str, rival: str) -> Iterator[Reason]:
     for metric in framing.guardrails:
-        difference = _gain(scores, framing, metric, model, rival)
+        difference = gain(scores, framing, metric, model, rival)
         if difference is None:
             words = f"guardrail {metric} does not apply here"
             yield Reason(f"guardrail {metric}", scores.get(model, metric) is not None, words)
@@ -110,7 +110,7 @@ def _guardrails(scores: Scores, framing: Framing, gate: Gate, model: str, rival:
 def _slices(scores: Scores, framing: Framing, gate: Gate, model: str, rival: str) -> Iterator[Reason]:
     metric = framing.primary_metric
     for name in scores.slices():
-        difference = _gain(scores, framing, metric, model, rival, name)
+        difference = gain(scores, framing, metric, model, rival, name)
         if difference is None or name.startswith(DAY) or difference.n < gate.slice_minimum_units:
             continue
         where, called = f"slice {name}", _called(rival)
@@ -127,7 +127,7 @@ def _unharmed(
     return Reason(check, not harmed, words, found)
 
 
-def _gain(
+def gain(
     scores: Scores, framing: Framing, metric: str, model: str, rival: str, slice_: str = EVERYWHERE
 ) -> Resampled | None:
     """Return how much better the model is: positive is better, whichever way the metric goes."""

@@ -18,6 +18,7 @@ from pipelines.learning.scores import Scores, score
 from pipelines.settings import CaseParams, Gate, Platform
 from pipelines.steps.evaluate import MODEL, Evaluation, read_evaluation
 from pipelines.steps.gate import CHAMPION, Judgement, Reason, judge
+from pipelines.steps.refit import gain_of_refit, is_refit, refit
 from pipelines.steps.run_content import origin_tags, run_content, verdict_tags
 from pipelines.steps.split import find_protocol, split
 from pipelines.stores import registry as aliases
@@ -28,6 +29,7 @@ from pipelines.stores.workspace import Workspace
 
 Decision = Literal["promoted", "challenger", "passed", "rejected", "unchanged", "blocked"]
 ROLLED_BACK = "rolled_back"
+_SERVES = ("promoted", "challenger")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def promote(
     evaluation = _own_evaluation(ws, as_of, gate)
     with registry.lock():
         champion = registry.champion()
-        if champion is not None and champion.digest == evaluation.content["model"]:
+        if champion is not None and registry.judged(champion).digest == evaluation.content["model"]:
             promotion = _unchanged(champion)
         else:
             job = _Job(case, ws, as_of, params, platform, gate, registry, evaluation, champion, origin)
@@ -107,8 +109,9 @@ def rollback(registry: Registry, reason: str = "asked for") -> Promotion:
         if bad is None or good is None:
             raise LoopError(f"{registry.name} has no previous champion to roll back to")
         why = f"rolled back from version {bad.number} to version {good.number}: {reason}"
-        registry.tag(bad, {ROLLED_BACK: reason, "decision": "rolled back", "why": why})
-        registry.untag(good, ROLLED_BACK)
+        registry.tag(bad, {"decision": "rolled back", "why": why})
+        registry.tag(registry.judged(bad), {ROLLED_BACK: reason})
+        registry.untag(registry.judged(good), ROLLED_BACK)
         registry.tag(good, {"decision": "promoted", "why": why})
         registry.crown(good)
     return Promotion("promoted", good.number, good.digest, aliases.CHAMPION, good.number, (), why)
@@ -181,7 +184,12 @@ def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
     else:
         judgement = _judge(job, scores)
         decision, why = _decision(judgement, job, mode, move_alias)
-    version = _record(job, scores, judgement, decision, why)
+    with tempfile.TemporaryDirectory() as scratch:
+        again = None
+        if decision in _SERVES and is_refit(job.case, job.params, job.evaluation.content["protocol"]):
+            again, words = _refit(job, Path(scratch) / "model")
+            why = f"{why}; {words}"
+        version = _record(job, scores, judgement, decision, why, again)
     alias = {"promoted": aliases.CHAMPION, "challenger": aliases.CHALLENGER}.get(decision)
     if decision == "promoted":
         job.registry.crown(version)
@@ -194,9 +202,9 @@ def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
 
 
 def _with_champion(job: _Job, champion: Version) -> Scores:
-    """Measure the champion on the evaluation's rows, units and draws."""
+    """Measure the champion on the evaluation's rows, units and draws: as it was judged, for a refit has seen them."""
     content = job.evaluation.content
-    model = load_model(job.case, job.registry.load(champion))
+    model = load_model(job.case, job.registry.load(job.registry.judged(champion)))
     divided = split(job.case, job.ws, job.as_of, job.params, job.platform, content["protocol"])
     measure = find_protocol(job.case, content["protocol"]).measure
     measured = measure(model, divided.train, divided.test, None)
@@ -243,8 +251,27 @@ def _decision(judgement: Judgement, job: _Job, mode: str, move_alias: bool) -> t
     return "promoted", words
 
 
-def _record(job: _Job, scores: Scores, judgement: Judgement | None, decision: Decision, why: str) -> Version:
-    """Log the run, register the model and tag both with the reasons, whichever way it went."""
+def _refit(job: _Job, folder: Path) -> tuple[Path | None, str]:
+    """Fit what the gate has passed on the newest days too; None, with words, where that went wrong."""
+    content = job.evaluation.content
+    case, ws, as_of, params, platform = job.case, job.ws, job.as_of, job.params, job.platform
+    made = refit(case, ws, as_of, params, platform, content["protocol"], content["model"], folder)
+    gained = gain_of_refit(case, ws, as_of, params, platform, job.evaluation, folder)
+    if gained is None or gained.high < 0:
+        return (
+            None,
+            "fitted once more on the newest days it is worse on those very days, so it stays as judged",
+        )
+    return folder, f"fitted once more until {made.record['window']['end'][:10]}"
+
+
+def _record(
+    job: _Job, scores: Scores, judgement: Judgement | None, decision: Decision, why: str, again: Path | None
+) -> Version:
+    """Log the run, register the model and tag it with the reasons, whichever way it went.
+
+    Where it was fitted once more (`again`), that is a version of its own, and the one to return.
+    """
     verdict = verdict_tags(judgement, decision, why, job.champion)
     with tempfile.TemporaryDirectory() as temporary:
         content = run_content(
@@ -261,5 +288,9 @@ def _record(job: _Job, scores: Scores, judgement: Judgement | None, decision: De
         )
         tags = origin_tags(read_record(job.ws.model), job.origin)
         _, version = job.registry.log_run(content, job.ws.model, tags)
+        if again is not None:
+            job.registry.tag(version, {**verdict, "decision": "judged"})
+            tags = origin_tags(read_record(again), job.origin)
+            version = job.registry.log_refit(content, version, again, tags)
     job.registry.tag(version, verdict)
     return replace(version, tags={**version.tags, **verdict})

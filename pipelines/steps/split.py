@@ -61,6 +61,14 @@ def split(
     )
 
 
+def newest(
+    case: CaseStudy, ws: Workspace, as_of: datetime, params: CaseParams, platform: Platform
+) -> Dataset:
+    """Open the `train_days` until `as_of`: a window with nothing held back to be judged on."""
+    start = as_of - timedelta(days=params.window.train_days)
+    return open_dataset(case, ws, start, as_of, params.seed, platform)
+
+
 def has_times(case: CaseStudy, ws: Workspace) -> bool:
     """Say whether any row of the tables that labels are folded from tells when it happened."""
     return bool(_first_times(case, ws))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -41,12 +42,27 @@ def train(
 
     Raise DataError where the window holds no mature label.
     """
-    settings = parse(case.params, params.train, f"params of {case.name}: train")
     dataset = split(case, ws, as_of, params, platform, protocol).train
+    return fit_model(case, ws, as_of, params, protocol, dataset, ws.model)
+
+
+def fit_model(
+    case: CaseStudy,
+    ws: Workspace,
+    as_of: datetime,
+    params: CaseParams,
+    protocol: str,
+    dataset: Dataset,
+    folder: Path,
+    origin: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Fit the case's model on a data set and write it to `folder`; its record also tells `origin`."""
+    settings = parse(case.params, params.train, f"params of {case.name}: train")
     fitted = case.fit(_Labelled(dataset), settings)
     record = training_record(case, ws, as_of, params, protocol, dataset, settings.model_dump(mode="json"))
-    digest = save_model(case, fitted, ws.model, record, seed=params.seed)
-    return Trained(digest, ws.model, record)
+    record |= origin or {}
+    digest = save_model(case, fitted, folder, record, seed=params.seed)
+    return Trained(digest, folder, record)
 
 
 def training_record(

@@ -31,6 +31,7 @@ from pipelines.stores.run_log import RunContent
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _INTENT = "intent"
+_REFIT_OF = "refit_of"
 _LOCK_SECONDS = 1800.0
 _DESCRIPTION = 5000  # what MLflow's tables hold; PostgreSQL refuses more, SQLite would not
 
@@ -138,6 +139,11 @@ class Registry:
         found = self._search(f"name = '{self.name}' and tags.digest = '{digest}'")
         return min(found, key=lambda version: int(version.number), default=None)
 
+    def judged(self, version: Version) -> Version:
+        """Return the version that the gate judged: itself, but for a refit, whose newest rows it has learned from."""
+        number = version.tags.get(_REFIT_OF)
+        return version if number is None else self.version(number)
+
     def load(self, version: Version) -> Path:
         """Return a version's model directory, its hashes checked against files, manifest and registry."""
         with self._reading():
@@ -194,6 +200,16 @@ class Registry:
             run_log.fill(self.client, run_id, version.model_id, content)
             run_log.end(self.client, run_id, version.number)
         return run_id, version
+
+    def log_refit(
+        self, content: RunContent, judged: Version, folder: Path, tags: Mapping[str, str]
+    ) -> Version:
+        """Register what a judged version became when it was fitted once more, under the same run."""
+        with self._reading(), self.lock():
+            experiment = run_log.experiment(self.client, self.name, self.artifact_root, content)
+            return self.register(
+                experiment, judged.run_id, folder, content, {**tags, _REFIT_OF: judged.number}
+            )
 
     def register(
         self, experiment: str, run_id: str, folder: Path, content: RunContent, tags: Mapping[str, str]

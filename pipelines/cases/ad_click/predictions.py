@@ -7,6 +7,7 @@ import polars as pl
 from pipelines.case_study import Dataset
 from pipelines.cases.ad_click.label import AD_CONTEXT, SHOWN
 from pipelines.cases.ad_click.tables import PAGE_CONTEXT, USER_CONTEXT
+from pipelines.learning.explored import explored
 
 MOST_ROWS = 25_000
 
@@ -14,10 +15,11 @@ MOST_ROWS = 25_000
 def predictions(dataset: Dataset) -> pl.DataFrame:
     """Return impressions of the data set with their context, and features at their time.
 
-    At most 25,000 rows, spread evenly over the window; in order of time.
+    Where some were explored, only those: of the others the model chose itself what is among them, and a new
+    champion with another taste would look like a change of the world. At most 25,000 rows, spread evenly over
+    the window; in order of time.
     """
-    shown = dataset.table("impressions").select(*SHOWN, time="impression_time")
-    rows = _thin(shown)
+    rows = _thin(explored(dataset.table("impressions")).select(*SHOWN, time="impression_time"))
     wanted = rows.lazy().select("request_id").unique()
     asked = dataset.entities("requests").select("request_id", *PAGE_CONTEXT, *USER_CONTEXT)
     context = asked.join(wanted, on="request_id", how="semi").collect()

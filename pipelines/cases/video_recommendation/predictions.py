@@ -6,6 +6,7 @@ import polars as pl
 
 from pipelines.case_study import Dataset
 from pipelines.cases.video_recommendation.interactions import read_users
+from pipelines.learning.explored import explored
 
 MOST_ROWS = 25_000
 
@@ -13,7 +14,9 @@ MOST_ROWS = 25_000
 def predictions(dataset: Dataset) -> pl.DataFrame:
     """Return the impressions of the data set (without any: its ratings) with features at their time.
 
-    At most 25,000 rows, spread evenly over the window; in order of time.
+    Where some were explored, only those: of the others the model chose itself what is among them, and a new
+    champion with another taste would look like a change of the world. At most 25,000 rows, spread evenly over
+    the window; in order of time.
     """
     rows = _sample(dataset)
     people = rows.join(read_users(dataset), on="user_id", how="left", maintain_order="left")
@@ -21,7 +24,8 @@ def predictions(dataset: Dataset) -> pl.DataFrame:
 
 
 def _sample(dataset: Dataset) -> pl.DataFrame:
-    shown = dataset.table("impressions").select("request_id", "user_id", "video_id", time="impression_time")
+    shown = explored(dataset.table("impressions"))
+    shown = shown.select("request_id", "user_id", "video_id", time="impression_time")
     total = shown.select(pl.len()).collect().item()
     if total:
         kept = _thin(shown, total)
