@@ -84,14 +84,18 @@ class Budget(Frozen):
 class Triggers(Frozen):
     """What makes `watch` ask for a retrain, and how often it may; null: not asked for, or not bounded.
 
-    `performance_drop` is in the primary metric, `estimated_drop` in the normalized entropy that the scores
-    lead to expect before labels come. `max_age` counts the days since the last training.
+    `performance_drop` is in the primary metric, `outcome_drop` a share of the experiment's metric,
+    `estimated_drop` in the normalized entropy that the scores lead to expect before labels come. `max_age`
+    counts the days since the last training. Where what was learned for a cause is rejected, it is learned again
+    from newer rows, at most `retries` times.
     """
 
     new_labels: int | None = Field(default=20_000, ge=1)
     performance_drop: float = Field(default=0.05, gt=0)
+    outcome_drop: float | None = Field(default=None, gt=0, lt=1)
     estimated_drop: float | None = Field(default=None, gt=0)
     max_age: int | None = Field(default=None, ge=1)
+    retries: int = Field(default=3, ge=0)
     cooldown: timedelta = Field(default=timedelta(days=1), ge=timedelta(0))
     budget: Budget | None = None
 
@@ -217,6 +221,8 @@ class Window(Frozen):
 
     train_days: int = Field(default=28, ge=1)
     evaluate_days: int = Field(default=7, ge=1)
+    refit: bool = False
+    """Whether what serves is fitted once more, on the `train_days` until `as_of`, after the gate has passed."""
 
 
 class CaseParams(Frozen):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
-from pipelines.steps.decide import Decision
+from pipelines.steps.decide import FALLS, Decision
 from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
 
@@ -46,6 +46,11 @@ class Journal:
     def history(self) -> list[datetime]:
         """List when retrains were asked for, oldest first."""
         return [datetime.fromisoformat(cause.found_at) for cause in self.causes()]
+
+    def unanswered(self, learned: datetime) -> tuple[Cause, ...]:
+        """List the causes found after the champion last learned, but for those that come by themselves: age, labels."""
+        causes = [cause for cause in self.causes() if cause.event.removeprefix(EVENT_PREFIX) in FALLS]
+        return tuple(cause for cause in causes if datetime.fromisoformat(cause.found_at) > learned)
 
     def note(self, decision: Decision, now: datetime) -> Cause | None:
         """Write down the cause of a decision to retrain; None where it is another."""

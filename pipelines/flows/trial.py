@@ -150,7 +150,7 @@ def _unit(run: Run) -> str:
 
 def _check(run: Run, running: Running) -> None:
     """Refuse an experiment that could not decide, before it begins."""
-    from pipelines.experiments.evidence import countable
+    from pipelines.experiments.counts import countable
 
     known = countable(run.case)
     for metric in running.declaration.metrics:

@@ -53,6 +53,7 @@ def look(run: Run, verdict: Verdict) -> Signals:
     """Gather what a decision rests on: alarms, incidents, new labels, and how the champion does now."""
     from pipelines.steps.estimate import read_estimate
     from pipelines.steps.incidents import find_incidents
+    from pipelines.steps.outcome import measure_outcome
     from pipelines.steps.signals import Signals, count_new_labels, last_training, measure_champion
 
     platform, seed = run.project.platform, run.params.seed
@@ -71,9 +72,30 @@ def look(run: Run, verdict: Verdict) -> Signals:
         run.registry,
     )
     estimated = read_estimate(run.workspace.monitor)
+    outcome = measure_outcome(run.case, run.workspace, run.as_of, run.config.experiment.metric, platform)
     return Signals(
-        alarms, labels, performance, estimated, incidents, trained, verdict.since, trial.words(run.workspace)
+        alarms,
+        labels,
+        performance,
+        estimated,
+        incidents,
+        trained,
+        verdict.since,
+        trial.words(run.workspace),
+        outcome,
+        _unanswered(run),
     )
+
+
+def _unanswered(run: Run) -> tuple[str, ...]:
+    """Say why retrains were asked for since the champion learned."""
+    from pipelines.flows.causes import Journal
+
+    champion = run.registry.champion()
+    if champion is None:
+        return ()
+    learned = datetime.fromisoformat(champion.tags["as_of"])
+    return tuple(cause.words for cause in Journal(run.workspace).unanswered(learned))
 
 
 def resolve(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:

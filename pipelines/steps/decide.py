@@ -17,9 +17,12 @@ from pipelines.settings import Triggers
 from pipelines.steps.incidents import Incident
 from pipelines.steps.signals import Signals
 
-PERFORMANCE, DRIFT, ESTIMATED = "performance.dropped", "drift.found", "performance.estimated"
+PERFORMANCE, OUTCOME = "performance.dropped", "outcome.dropped"
+DRIFT, ESTIMATED = "drift.found", "performance.estimated"
+REJECTED = "retrain.rejected"
 LABELS, AGE = "labels.matured", "model.aged"
-KINDS = (PERFORMANCE, DRIFT, ESTIMATED, LABELS, AGE)
+FALLS = (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, REJECTED)
+KINDS = (*FALLS, LABELS, AGE)
 """The kinds of reasons, the gravest first."""
 
 SHOWN = 5  # columns that a drift's words name; the report shows all
@@ -123,6 +126,14 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
             f"{found.metric} of version {found.version} is {found.now.value:.4f} "
             f"[{found.now.low:.4f}, {found.now.high:.4f}] on {rows}, and was {found.then:.4f} ± {found.then_half:.4f}",
         )
+    came = signals.outcome
+    if came is not None and triggers.outcome_drop is not None and came.fell(triggers.outcome_drop):
+        yield Reason(
+            OUTCOME,
+            f"{came.metric} of what the champion answered was {came.now:.4f} in the day until "
+            f"{came.until:%Y-%m-%d %H:%M}, and "
+            f"{came.then:.4f} ± {came.half:.4f} is usual, after {came.days} earlier days",
+        )
     if signals.alarms:
         drifting = f"drift since {signals.drifting_since}: " if signals.drifting_since else "drift: "
         more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
@@ -138,6 +149,9 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
             f"{estimated.now.value:.4f} [{estimated.now.low:.4f}, {estimated.now.high:.4f}], and those the model "
             f"was judged by {estimated.then.value:.4f}",
         )
+    if 0 < len(signals.unanswered) <= triggers.retries:
+        first = signals.unanswered[0]
+        yield Reason(REJECTED, f"no retrain since has been promoted: {first}")
     if triggers.new_labels is not None and signals.new_labels >= triggers.new_labels:
         yield Reason(LABELS, f"{signals.new_labels:,} labels matured{since}")
     if triggers.max_age is not None and trained and now - trained >= timedelta(days=triggers.max_age):

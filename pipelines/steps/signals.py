@@ -13,6 +13,7 @@ from pipelines.learning.estimated_performance import EstimatedPerformance
 from pipelines.learning.scores import score
 from pipelines.settings import CaseParams, Gate, Platform
 from pipelines.steps.incidents import Incident
+from pipelines.steps.outcome import Outcome
 from pipelines.steps.split import find_protocol, split
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.models import load_model, read_record
@@ -56,7 +57,8 @@ class Signals:
     `performance` is None where there is no champion, or not enough newer rows to measure it on; `estimated`
     where no estimate is applicable. `drifting_since` is the first day of the alarm (ISO), `trained` the
     moment of the last training, and `incidents` are open and closed ones since what it learned from. `trial`
-    says in words which version is on trial with live users.
+    says in words which version is on trial with live users. `outcome` is None until a champion has served for a week.
+    `unanswered` are the words of earlier causes since the champion learned: what they asked for was rejected.
     """
 
     alarms: Sequence[str]
@@ -67,6 +69,8 @@ class Signals:
     trained: datetime | None = None
     drifting_since: str | None = None
     trial: str | None = None
+    outcome: Outcome | None = None
+    unanswered: Sequence[str] = ()
 
 
 def last_training(ws: Workspace) -> tuple[datetime, datetime]:

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from pipelines.flows.causes import Cause, Journal
-from pipelines.steps.decide import DRIFT, LABELS, Decision, Reason
+from pipelines.steps.decide import DRIFT, LABELS, REJECTED, Decision, Reason
 from pipelines.stores.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -39,6 +39,19 @@ def test_history_tells_when_retrains_were_asked_for(journal: Journal) -> None:
     for day in range(3):
         journal.note(RETRAIN, NOW + day * DAY)
     assert journal.history() == [NOW, NOW + DAY, NOW + 2 * DAY]
+
+
+def test_what_was_asked_for_since_the_champion_learned_is_unanswered(journal: Journal) -> None:
+    journal.note(RETRAIN, NOW)
+    journal.note(
+        Decision("retrain", (Reason(LABELS, "20,000 labels matured"),)), NOW + DAY
+    )  # comes by itself
+    journal.note(Decision("retrain", (Reason(REJECTED, "no retrain since"),)), NOW + 2 * DAY)
+    assert [cause.found_at for cause in journal.unanswered(NOW - DAY)] == [
+        each.isoformat() for each in (NOW, NOW + 2 * DAY)
+    ]
+    assert [cause.words for cause in journal.unanswered(NOW)] == ["no retrain since"]
+    assert journal.unanswered(NOW + 2 * DAY) == ()
 
 
 def test_a_cause_is_sent_once(journal: Journal) -> None:

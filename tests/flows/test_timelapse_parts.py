@@ -141,7 +141,7 @@ def test_controls_ask_when_they_should() -> None:
     assert asked["daily"] == list(range(-2, 30))
     assert asked["weekly"] == [-1, 6, 13, 20, 27]
     assert asked["informed"] == [16]
-    assert asked["fresh"] == [15, 29]
+    assert asked["fresh"] == [15, 18, 21, 24, 27]
     assert [day for day in range(-5, 5) if LEAD.asks(day, 15, 17)] == [-1]
     assert TRIGGERED not in CONTROLS and FRESH not in CONTROLS
     with pytest.raises(UsageError, match="weekly"):

@@ -12,11 +12,23 @@ from hypothesis import strategies as st
 from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.estimated_performance import EstimatedPerformance
 from pipelines.settings import Budget, Triggers
-from pipelines.steps.decide import AGE, DRIFT, ESTIMATED, KINDS, LABELS, PERFORMANCE, Decision, decide
+from pipelines.steps.decide import (
+    AGE,
+    DRIFT,
+    ESTIMATED,
+    KINDS,
+    LABELS,
+    OUTCOME,
+    PERFORMANCE,
+    REJECTED,
+    Decision,
+    decide,
+)
 from pipelines.steps.incidents import Incident
+from pipelines.steps.outcome import Outcome
 from pipelines.steps.signals import Performance, Signals
 
-TRIGGERS = Triggers(new_labels=100, performance_drop=0.05, estimated_drop=0.02, max_age=30)
+TRIGGERS = Triggers(new_labels=100, performance_drop=0.05, outcome_drop=0.1, estimated_drop=0.02, max_age=30)
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
 OPEN = Incident(
@@ -37,6 +49,10 @@ def performance(
 def estimated(value: float, half: float = 0.002, then: float = 0.87) -> EstimatedPerformance:
     now = Estimate(value, value - half, value + half, 4000)
     return EstimatedPerformance(now, Estimate(then, then - half, then + half, 4000), 0.1, 0.1)
+
+
+def outcome(now: float) -> Outcome:
+    return Outcome("watches_per_request", NOW - DAY, now, 2.0, 0.1, 14)
 
 
 def signals(**given: Any) -> Signals:
@@ -71,7 +87,12 @@ def test_the_model_ages_from_its_last_training() -> None:
 
 def test_what_is_null_asks_for_nothing() -> None:
     never = Triggers(new_labels=None)
-    given = {"new_labels": 10**9, "trained": NOW - 999 * DAY, "estimated": estimated(0.99)}
+    given = {
+        "new_labels": 10**9,
+        "trained": NOW - 999 * DAY,
+        "estimated": estimated(0.99),
+        "outcome": outcome(0),
+    }
     assert decided(triggers=never, **given).reasons == ()
 
 
@@ -85,6 +106,22 @@ def test_of_many_columns_the_first_are_named() -> None:
     assert reason.words == "drift: c0 moved; c1 moved; c2 moved; c3 moved; c4 moved; and 3 more columns"
 
 
+@pytest.mark.parametrize(("earlier", "told"), [(0, False), (1, True), (2, True), (3, False)])
+def test_what_was_rejected_is_asked_for_again_a_few_times(earlier: int, told: bool) -> None:
+    triggers = TRIGGERS.model_copy(update={"retries": 2})
+    words = tuple(f"drift {number}" for number in range(earlier))
+    reasons = decided(triggers=triggers, unanswered=words).reasons
+    assert [each.kind for each in reasons] == [REJECTED] * told
+    assert all("drift 0" in each.words for each in reasons)
+
+
+@pytest.mark.parametrize(("now", "told"), [(1.69, True), (1.71, False), (2.5, False)])
+def test_what_comes_of_answers_falls_beyond_its_bound_and_the_days_differences(
+    now: float, told: bool
+) -> None:
+    assert (kinds(outcome=outcome(now)) == [OUTCOME]) is told
+
+
 @pytest.mark.parametrize(
     ("value", "half", "told"),
     [(0.90, 0.002, True), (0.88, 0.002, False), (0.90, 0.04, False), (0.80, 0.002, False)],
@@ -96,9 +133,15 @@ def test_estimated_performance_falls_beyond_its_bound_and_its_noise(
 
 
 def test_the_gravest_reason_comes_first() -> None:
-    everything = {"alarms": ("moved",), "new_labels": 500, "performance": performance(0.3)}
+    everything = {
+        "alarms": ("moved",),
+        "new_labels": 500,
+        "performance": performance(0.3),
+        "outcome": outcome(1),
+        "unanswered": ("drift: heat moved",),
+    }
     found = kinds(**everything, estimated=estimated(0.95), trained=NOW - 40 * DAY)
-    assert tuple(found) == KINDS == (PERFORMANCE, DRIFT, ESTIMATED, LABELS, AGE)
+    assert tuple(found) == KINDS == (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, REJECTED, LABELS, AGE)
 
 
 @pytest.mark.parametrize(

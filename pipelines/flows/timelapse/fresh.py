@@ -16,20 +16,20 @@ from pipelines.flows import work
 from pipelines.flows.edge import Run, bind, perform
 from pipelines.flows.timelapse.plan import Plan, Stage, laid_over, midnight, open_stage
 from pipelines.steps.promote import Promotion
+from pipelines.steps.refit import refit
 from pipelines.world.scenarios import Scenario
-
-_STEPS = ("ingest", "features", "train")
 
 
 def take_fresh(arm: Stage, plan: Plan, run: Run, day: int) -> Promotion:
     """Learn from the world of a day, and register what was learned in the arm's live workspace."""
     stage = open_stage(arm, _fresh_plan(plan, run, day), arm.root / "fresh" / f"day-{day:03d}")
     learned = bind(stage, plan.case)
-    for step in _STEPS:
+    for step in ("ingest", "features"):
         perform(learned, step)
+    source = (learned.case, learned.workspace, learned.as_of, learned.params, stage.platform, run.protocol)
     with run.workspace.lock():
-        shutil.rmtree(run.workspace.model)
-        shutil.copytree(learned.workspace.model, run.workspace.model)
+        # As a refit: it serves at once, and need not be judged by days that it does not learn from.
+        refit(*source, judged="", folder=run.workspace.model)
     perform(run, "evaluate")
     shutil.rmtree(stage.root)
     return work.promote(run)

@@ -45,7 +45,7 @@ CONTROLS = (
     Policy("informed", "once", "retrains once, as soon as labels from after the true change are mature"),
 )
 FRESH = Policy(
-    "fresh", "fresh", "learns from a world in which what holds on the day has always held, every 14 days", 14
+    "fresh", "fresh", "learns from a world in which what holds on the day has always held, every 3 days", 3
 )
 POLICIES = {policy.name: policy for policy in (TRIGGERED, *CONTROLS, FRESH)}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipelines import catalog
 from pipelines.flows.timelapse.measures import Course
-from pipelines.flows.timelapse.plan import Plan, Stage, make_plan, open_stage
-from pipelines.flows.timelapse.policies import Policy
+from pipelines.flows.timelapse.plan import Plan, Stage, laid_over, make_plan, open_stage
+from pipelines.flows.timelapse.policies import FRESH, Policy
 from pipelines.flows.timelapse.record import Lived, Record
 from pipelines.settings import CaseConfig, Project
 
@@ -42,7 +42,7 @@ def play(
     build_past(past, before)
     tell("past", 0)
     for policy in arms:
-        begin_arm(past, open_stage(project, plan, folder / policy.name), plan)
+        begin_arm(past, open_stage(project, _own_plan(plan, policy), folder / policy.name), plan)
     lived = _side_by_side(folder, plan, arms, days, tell)
     attribution = catalog.case(case).framing.attribution
     # After the labels one decision period (a day) and one training (within it); a canary adds its designed days.
@@ -53,6 +53,13 @@ def play(
     settled = plan.shift_day + math.ceil(attribution / timedelta(days=1)) + 1 + canary
     shift = None if plan.scenario in _SHIFTLESS else plan.shift_day
     return Course(seed, shift, settled, lived)
+
+
+def _own_plan(plan: Plan, policy: Policy) -> Plan:
+    """Lay a reference's own params over the plan: what it brings must not be fitted again, to its arm's rows."""
+    if policy is not FRESH:
+        return plan
+    return replace(plan, params=laid_over(plan.params, {"window": {"refit": False}}))
 
 
 def _side_by_side(

@@ -1,0 +1,108 @@
+"""What comes of the champion's answers: a fall is seen the day after, usual ups and downs are not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import served_stub
+from tiny import START, tiny_tables
+
+from pipelines.settings import Measure, Platform
+from pipelines.steps.outcome import BASELINE, FEWEST, FEWEST_REQUESTS, GAP, Outcome, measure_outcome
+from pipelines.stores.lake import Lake
+from pipelines.stores.workspace import Workspace
+
+CASE, DAY = served_stub.CASE, timedelta(days=1)
+CLICKS = Measure(name="clicks_per_request", numerator="click")
+DAYS, A_DAY = 24, 2 * FEWEST_REQUESTS
+LAG = CASE.framing.attribution
+
+
+def lived(tmp_path: Path, rates: np.ndarray, policy: str = "champion", a_day: int = A_DAY) -> Workspace:
+    """Fill a lake with days of answers; of each day's requests the share of `rates` is clicked."""
+    tables = tiny_tables(days=len(rates), requests_a_day=a_day)
+    day = (pl.col("action_time") - START).dt.total_days()
+    place = pl.int_range(pl.len()).over(day)
+    keep = place < (pl.Series(rates) * a_day).gather(tables["actions"].select(day).to_series())
+    tables["actions"] = tables["actions"].filter(keep)
+    tables["requests"] = tables["requests"].with_columns(policy=pl.lit(policy))
+    ws = Workspace(tmp_path / "live" / "shop")
+    with Lake(ws.lake, CASE.tables).writing() as writer:
+        for name, rows in tables.items():
+            writer.add(name, rows)
+        writer.fold()
+        writer.commit()
+    return ws
+
+
+def measured(ws: Workspace, days: int = DAYS) -> Outcome | None:
+    # Clicks arrive two hours after they happened, the label is mature after `LAG`.
+    return measure_outcome(CASE, ws, START + days * DAY + LAG, CLICKS, Platform())
+
+
+def usual(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(0.6, 0.02, DAYS)
+
+
+def test_the_newest_mature_day_is_held_to_the_weeks_before(tmp_path: Path) -> None:
+    rates = usual(np.random.default_rng(1))
+    found = measured(lived(tmp_path, rates))
+    assert found is not None and found.until == START + DAYS * DAY and found.days == BASELINE
+    before = rates[DAYS - 1 - GAP - BASELINE : DAYS - 1 - GAP]
+    assert found.now == pytest.approx(rates[-1], abs=0.005)
+    assert found.then == pytest.approx(before.mean(), abs=0.005)
+    # Student's interval of one more day.
+    assert found.half == pytest.approx(2.1604 * before.std(ddof=1) * np.sqrt(1 + 1 / BASELINE), rel=0.1)
+
+
+def test_a_fall_is_seen_the_day_after_and_for_days(tmp_path: Path) -> None:
+    rates = usual(np.random.default_rng(2))
+    rates[-4:] *= 0.75
+    ws = lived(tmp_path, rates)
+    seen = [measured(ws, day) for day in range(DAYS - 6, DAYS + 1)]
+    assert [each is not None and each.fell(0.08) for each in seen] == [False] * 3 + [True] * 4
+
+
+def test_quiet_weeks_are_no_reason(tmp_path: Path) -> None:
+    falls = 0
+    for seed in range(8):
+        found = measured(lived(tmp_path / str(seed), usual(np.random.default_rng([3, seed]))))
+        assert found is not None
+        falls += found.fell(0.08)
+    assert falls == 0
+
+
+def test_days_that_differ_widely_excuse_a_fall(tmp_path: Path) -> None:
+    rates = np.where(np.arange(DAYS) % 2 == 0, 0.8, 0.4)
+    rates[-1] = 0.4
+    found = measured(lived(tmp_path, rates))
+    assert found is not None and not found.fell(0.08)
+
+
+@pytest.mark.parametrize(
+    ("days", "policy", "a_day"),
+    [
+        (FEWEST + GAP, "champion", A_DAY),  # not a week to compare with
+        (DAYS, "logging", A_DAY),  # another policy answered
+        (DAYS, "champion", FEWEST_REQUESTS - 1),  # too few to tell
+    ],
+)
+def test_where_there_is_nothing_to_compare_it_says_nothing(
+    tmp_path: Path, days: int, policy: str, a_day: int
+) -> None:
+    assert measured(lived(tmp_path, np.full(days, 0.6), policy, a_day), days) is None
+
+
+def test_a_day_without_answers_is_not_taken_for_the_day_before(tmp_path: Path) -> None:
+    assert measured(lived(tmp_path, np.full(DAYS, 0.6)), DAYS + 1) is None
+
+
+def test_worse_may_be_more() -> None:
+    def reported(now: float) -> Outcome:
+        return Outcome("reports", datetime(2026, 3, 1, tzinfo=UTC), now, 1.0, 0.1, 14, lower_is_better=True)
+
+    assert [reported(now).fell(0.2) for now in (0.5, 1.25, 1.35)] == [False, False, True]
