@@ -205,13 +205,14 @@ def _act(registry: Registry, running: Running, verdict: Verdict) -> None:
         registry.tag(challenger, {"decision": "promoted", "why": f"it won its experiment: {why}"})
         registry.crown(challenger)
     elif verdict.decision == "roll_back":
-        _dismiss(registry, running, f"rolled back by its experiment: {why}", {ROLLED_BACK: why})
+        _dismiss(registry, running, f"rolled back by its experiment: {why}")
+        registry.tag(registry.judged(registry.version(challenger.number)), {ROLLED_BACK: why})
     elif verdict.decision == "stop":
         _dismiss(registry, running, f"its experiment ended without it: {why}")
 
 
-def _dismiss(registry: Registry, running: Running, why: str, tags: dict[str, str] | None = None) -> None:
+def _dismiss(registry: Registry, running: Running, why: str) -> None:
     """Tag a challenger that does not take over, and take its alias away, unless a newer one has it."""
-    registry.tag(running.challenger, {"decision": "dismissed", "why": why, **(tags or {})})
+    registry.tag(running.challenger, {"decision": "dismissed", "why": why})
     if registry.aliases().get(CHALLENGER) == running.challenger.number:
         registry.drop_alias(CHALLENGER)
