@@ -86,8 +86,8 @@ class Triggers(Frozen):
 
     `performance_drop` is in the primary metric, `outcome_drop` a share of the experiment's metric,
     `estimated_drop` in the normalized entropy that the scores lead to expect before labels come. `max_age`
-    counts the days since the last training. Where what was learned for a cause is rejected, it is learned again
-    from newer rows, at most `retries` times.
+    counts the days since the last training. After a fall the model is learned again from newer rows, `follow_ups`
+    times, each twice as long after it as the one before: the first one a cooldown after it.
     """
 
     new_labels: int | None = Field(default=20_000, ge=1)
@@ -95,7 +95,7 @@ class Triggers(Frozen):
     outcome_drop: float | None = Field(default=None, gt=0, lt=1)
     estimated_drop: float | None = Field(default=None, gt=0)
     max_age: int | None = Field(default=None, ge=1)
-    retries: int = Field(default=3, ge=0)
+    follow_ups: int = Field(default=3, ge=0)
     cooldown: timedelta = Field(default=timedelta(days=1), ge=timedelta(0))
     budget: Budget | None = None
 

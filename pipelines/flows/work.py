@@ -51,6 +51,7 @@ def promote(run: Run) -> Promotion:
 
 def look(run: Run, verdict: Verdict) -> Signals:
     """Gather what a decision rests on: alarms, incidents, new labels, and how the champion does now."""
+    from pipelines.flows.causes import Journal
     from pipelines.steps.estimate import read_estimate
     from pipelines.steps.incidents import find_incidents
     from pipelines.steps.outcome import measure_outcome
@@ -83,19 +84,8 @@ def look(run: Run, verdict: Verdict) -> Signals:
         verdict.since,
         trial.words(run.workspace),
         outcome,
-        _unanswered(run),
+        Journal(run.workspace).fall(),
     )
-
-
-def _unanswered(run: Run) -> tuple[str, ...]:
-    """Say why retrains were asked for since the champion learned."""
-    from pipelines.flows.causes import Journal
-
-    champion = run.registry.champion()
-    if champion is None:
-        return ()
-    learned = datetime.fromisoformat(champion.tags["as_of"])
-    return tuple(cause.words for cause in Journal(run.workspace).unanswered(learned))
 
 
 def resolve(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:

@@ -15,14 +15,14 @@ from typing import Any, Literal
 from pipelines.learning.estimated_performance import METRIC
 from pipelines.settings import Triggers
 from pipelines.steps.incidents import Incident
-from pipelines.steps.signals import Signals
+from pipelines.steps.signals import Fall, Signals
 
 PERFORMANCE, OUTCOME = "performance.dropped", "outcome.dropped"
 DRIFT, ESTIMATED = "drift.found", "performance.estimated"
-REJECTED = "retrain.rejected"
+FOLLOW_UP = "retrain.follow_up"
 LABELS, AGE = "labels.matured", "model.aged"
-FALLS = (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, REJECTED)
-KINDS = (*FALLS, LABELS, AGE)
+FALLS = (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED)
+KINDS = (*FALLS, FOLLOW_UP, LABELS, AGE)
 """The kinds of reasons, the gravest first."""
 
 SHOWN = 5  # columns that a drift's words name; the report shows all
@@ -149,10 +149,16 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
             f"{estimated.now.value:.4f} [{estimated.now.low:.4f}, {estimated.now.high:.4f}], and those the model "
             f"was judged by {estimated.then.value:.4f}",
         )
-    if 0 < len(signals.unanswered) <= triggers.retries:
-        first = signals.unanswered[0]
-        yield Reason(REJECTED, f"no retrain since has been promoted: {first}")
+    fall = signals.fall
+    if fall is not None and fall.asked <= triggers.follow_ups and now >= _due(fall, triggers):
+        words = f"follow-up {fall.asked}, from newer rows, of {fall.found:%Y-%m-%d}: {fall.words}"
+        yield Reason(FOLLOW_UP, words)
     if triggers.new_labels is not None and signals.new_labels >= triggers.new_labels:
         yield Reason(LABELS, f"{signals.new_labels:,} labels matured{since}")
     if triggers.max_age is not None and trained and now - trained >= timedelta(days=triggers.max_age):
         yield Reason(AGE, f"the model is {(now - trained).days} days old: nothing was learned{since}")
+
+
+def _due(fall: Fall, triggers: Triggers) -> datetime:
+    """Say when a fall is followed up next: twice as long after it each time, for as many new days again."""
+    return fall.found + triggers.cooldown * 2 ** (fall.asked - 1)

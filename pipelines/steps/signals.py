@@ -51,6 +51,18 @@ class Performance:
 
 
 @dataclass(frozen=True)
+class Fall:
+    """A fall (of performance, of outcome, by drift) that a retrain was asked for, and how often one was since then.
+
+    What learns on its first day knows next to nothing of what came with it.
+    """
+
+    found: datetime
+    words: str
+    asked: int = 1
+
+
+@dataclass(frozen=True)
 class Signals:
     """What `watch` saw: drift alarms in words, labels that matured since the last training, performance.
 
@@ -58,7 +70,7 @@ class Signals:
     where no estimate is applicable. `drifting_since` is the first day of the alarm (ISO), `trained` the
     moment of the last training, and `incidents` are open and closed ones since what it learned from. `trial`
     says in words which version is on trial with live users. `outcome` is None until a champion has served for a week.
-    `unanswered` are the words of earlier causes since the champion learned: what they asked for was rejected.
+    `fall` is the newest that a retrain was asked for.
     """
 
     alarms: Sequence[str]
@@ -70,7 +82,7 @@ class Signals:
     drifting_since: str | None = None
     trial: str | None = None
     outcome: Outcome | None = None
-    unanswered: Sequence[str] = ()
+    fall: Fall | None = None
 
 
 def last_training(ws: Workspace) -> tuple[datetime, datetime]:

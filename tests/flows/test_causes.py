@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 
 from pipelines.flows.causes import Cause, Journal
-from pipelines.steps.decide import DRIFT, LABELS, REJECTED, Decision, Reason
+from pipelines.steps.decide import AGE, DRIFT, FOLLOW_UP, LABELS, OUTCOME, Decision, Reason
+from pipelines.steps.signals import Fall
 from pipelines.stores.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -41,17 +42,17 @@ def test_history_tells_when_retrains_were_asked_for(journal: Journal) -> None:
     assert journal.history() == [NOW, NOW + DAY, NOW + 2 * DAY]
 
 
-def test_what_was_asked_for_since_the_champion_learned_is_unanswered(journal: Journal) -> None:
-    journal.note(RETRAIN, NOW)
-    journal.note(
-        Decision("retrain", (Reason(LABELS, "20,000 labels matured"),)), NOW + DAY
-    )  # comes by itself
-    journal.note(Decision("retrain", (Reason(REJECTED, "no retrain since"),)), NOW + 2 * DAY)
-    assert [cause.found_at for cause in journal.unanswered(NOW - DAY)] == [
-        each.isoformat() for each in (NOW, NOW + 2 * DAY)
-    ]
-    assert [cause.words for cause in journal.unanswered(NOW)] == ["no retrain since"]
-    assert journal.unanswered(NOW + 2 * DAY) == ()
+def test_the_newest_fall_is_followed_up_from_its_own_day(journal: Journal) -> None:
+    def found(kind: str, day: int) -> Fall | None:
+        journal.note(Decision("retrain", (Reason(kind, f"{kind} on day {day}"),)), NOW + day * DAY)
+        return journal.fall()
+
+    assert journal.fall() is None
+    assert found(LABELS, 0) is None  # comes by itself
+    assert found(OUTCOME, 1) == Fall(NOW + DAY, "outcome.dropped on day 1", 1)
+    assert found(FOLLOW_UP, 4) == Fall(NOW + DAY, "outcome.dropped on day 1", 2)
+    assert found(AGE, 5) == Fall(NOW + DAY, "outcome.dropped on day 1", 2)
+    assert found(DRIFT, 6) == Fall(NOW + 6 * DAY, "drift.found on day 6", 1)
 
 
 def test_a_cause_is_sent_once(journal: Journal) -> None:

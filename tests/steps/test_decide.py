@@ -16,17 +16,17 @@ from pipelines.steps.decide import (
     AGE,
     DRIFT,
     ESTIMATED,
+    FOLLOW_UP,
     KINDS,
     LABELS,
     OUTCOME,
     PERFORMANCE,
-    REJECTED,
     Decision,
     decide,
 )
 from pipelines.steps.incidents import Incident
 from pipelines.steps.outcome import Outcome
-from pipelines.steps.signals import Performance, Signals
+from pipelines.steps.signals import Fall, Performance, Signals
 
 TRIGGERS = Triggers(new_labels=100, performance_drop=0.05, outcome_drop=0.1, estimated_drop=0.02, max_age=30)
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
@@ -106,13 +106,16 @@ def test_of_many_columns_the_first_are_named() -> None:
     assert reason.words == "drift: c0 moved; c1 moved; c2 moved; c3 moved; c4 moved; and 3 more columns"
 
 
-@pytest.mark.parametrize(("earlier", "told"), [(0, False), (1, True), (2, True), (3, False)])
-def test_what_was_rejected_is_asked_for_again_a_few_times(earlier: int, told: bool) -> None:
-    triggers = TRIGGERS.model_copy(update={"retries": 2})
-    words = tuple(f"drift {number}" for number in range(earlier))
-    reasons = decided(triggers=triggers, unanswered=words).reasons
-    assert [each.kind for each in reasons] == [REJECTED] * told
-    assert all("drift 0" in each.words for each in reasons)
+@pytest.mark.parametrize(
+    ("asked", "days", "told"),
+    [(1, 2, False), (1, 3, True), (2, 5, False), (2, 6, True), (3, 11, False), (3, 12, True), (4, 99, False)],
+)
+def test_a_fall_is_followed_up_at_growing_distances(asked: int, days: int, told: bool) -> None:
+    triggers = TRIGGERS.model_copy(update={"follow_ups": 3, "cooldown": 3 * DAY})
+    fall = Fall(NOW - days * DAY, "drift: heat moved", asked)
+    reasons = decided(triggers=triggers, fall=fall).reasons
+    assert [each.kind for each in reasons] == [FOLLOW_UP] * told
+    assert all("drift: heat moved" in each.words for each in reasons)
 
 
 @pytest.mark.parametrize(("now", "told"), [(1.69, True), (1.71, False), (2.5, False)])
@@ -138,10 +141,10 @@ def test_the_gravest_reason_comes_first() -> None:
         "new_labels": 500,
         "performance": performance(0.3),
         "outcome": outcome(1),
-        "unanswered": ("drift: heat moved",),
+        "fall": Fall(NOW - 9 * DAY, "drift: heat moved"),
     }
     found = kinds(**everything, estimated=estimated(0.95), trained=NOW - 40 * DAY)
-    assert tuple(found) == KINDS == (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, REJECTED, LABELS, AGE)
+    assert tuple(found) == KINDS == (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, FOLLOW_UP, LABELS, AGE)
 
 
 @pytest.mark.parametrize(
