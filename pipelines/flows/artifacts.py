@@ -101,12 +101,24 @@ def watch_text(run: Run, verdict: Any, signals: Signals, decision: Decision) -> 
             f"- **labels that matured since the last training**: {signals.new_labels:,} "
             + (f"(asks for a retrain at {asks_at:,})" if asks_at else "(asks for no retrain)"),
             f"- **performance**: {performance}",
+            f"- **what came of its answers**: {_came(signals)}",
             f"- **before labels come**: {expected}",
             *(f"- **incident**: {incident.words}" for incident in decision.incidents),
             f"- **decision**: {decision.words}",
             *(f"  - {reason.words}" for reason in decision.reasons),
             f"- **drift report**: {report_link(run)}",
         ]
+    )
+
+
+def _came(signals: Signals) -> str:
+    """Say what came of the champion's answers, beside what is usual."""
+    found = signals.outcome
+    if found is None:
+        return "no week of its answers to compare with"
+    return (
+        f"{found.metric} {found.now:.4f} in the day until {found.until:%Y-%m-%d %H:%M}; {found.then:.4f} ± "
+        f"{found.half:.4f} is usual, after {found.days} earlier days"
     )
 
 

@@ -20,6 +20,7 @@ from pipelines.flows.timelapse.plan import laid_over, make_plan, midnight, open_
 from pipelines.flows.timelapse.policies import CONTROLS, FRESH, LEAD, POLICIES, TRIGGERED, find_policy
 from pipelines.flows.timelapse.record import Lived, Record, Retrained
 from pipelines.flows.timelapse.result import COLUMNS, story, summarise, table_rows, write_outcome
+from pipelines.flows.timelapse.run import own_plan
 from pipelines.settings import CaseParams, Project
 
 CASE, START = "ad_click", datetime(2026, 3, 1, tzinfo=UTC)
@@ -131,6 +132,16 @@ def test_the_record_gives_back_what_was_lived(tmp_path: Path) -> None:
     record.end(days)
     assert not record.broken
     assert record.days() == days
+
+
+def test_only_what_a_reference_brings_is_not_fitted_once_more(tmp_path: Path) -> None:
+    """Its arm's own rows are those that it is to be free of."""
+    plan = make_plan(PROJECT, CASE, "none", 5)
+    assert plan.params["window"]["refit"], "else there is nothing to leave out"
+    for policy in POLICIES.values():
+        own = own_plan(plan, policy)
+        assert own.params["window"]["refit"] is (policy is not FRESH)
+        assert replace(own, params=plan.params) == plan
 
 
 def test_controls_ask_when_they_should() -> None:

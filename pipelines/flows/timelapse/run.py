@@ -42,7 +42,7 @@ def play(
     build_past(past, before)
     tell("past", 0)
     for policy in arms:
-        begin_arm(past, open_stage(project, _own_plan(plan, policy), folder / policy.name), plan)
+        begin_arm(past, open_stage(project, own_plan(plan, policy), folder / policy.name), plan)
     lived = _side_by_side(folder, plan, arms, days, tell)
     attribution = catalog.case(case).framing.attribution
     # After the labels one decision period (a day) and one training (within it); a canary adds its designed days.
@@ -55,7 +55,7 @@ def play(
     return Course(seed, shift, settled, lived)
 
 
-def _own_plan(plan: Plan, policy: Policy) -> Plan:
+def own_plan(plan: Plan, policy: Policy) -> Plan:
     """Lay a reference's own params over the plan: what it brings must not be fitted again, to its arm's rows."""
     if policy is not FRESH:
         return plan
