@@ -202,10 +202,15 @@ def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
 
 
 def _with_champion(job: _Job, champion: Version) -> Scores:
-    """Measure the champion on the evaluation's rows, units and draws: as it was judged, for a refit has seen them."""
+    """Measure the champion on the evaluation's rows, units and draws.
+
+    A refit that has learned from some of those rows is measured as it was judged.
+    """
     content = job.evaluation.content
-    model = load_model(job.case, job.registry.load(job.registry.judged(champion)))
     divided = split(job.case, job.ws, job.as_of, job.params, job.platform, content["protocol"])
+    seen = datetime.fromisoformat(champion.tags["as_of"]) > divided.test.start
+    met = job.registry.judged(champion) if seen else champion
+    model = load_model(job.case, job.registry.load(met))
     measure = find_protocol(job.case, content["protocol"]).measure
     measured = measure(model, divided.train, divided.test, None)
     if content["primary"] not in measured.statistics:
@@ -289,8 +294,17 @@ def _record(
         tags = origin_tags(read_record(job.ws.model), job.origin)
         _, version = job.registry.log_run(content, job.ws.model, tags)
         if again is not None:
-            job.registry.tag(version, {**verdict, "decision": "judged"})
+            _tell(job, version, {**verdict, "decision": "judged"})
             tags = origin_tags(read_record(again), job.origin)
             version = job.registry.log_refit(content, version, again, tags)
-    job.registry.tag(version, verdict)
+    _tell(job, version, verdict)
     return replace(version, tags={**version.tags, **verdict})
+
+
+def _tell(job: _Job, version: Version, verdict: dict[str, str]) -> None:
+    """Tag a version with its verdict; the champion keeps the one that crowned it.
+
+    What a champion was fitted to once more, the next model may be judged by the days after: it is the same model.
+    """
+    if job.champion is None or version.number != job.champion.number:
+        job.registry.tag(version, verdict)

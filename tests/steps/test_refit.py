@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -29,12 +30,19 @@ def params(skill: float) -> CaseParams:
 
 
 def promoted(
-    ws: Workspace, registry: Registry, skill: float, *, case: CaseStudy = CASE, protocol: str = "logged"
+    ws: Workspace,
+    registry: Registry,
+    skill: float,
+    *,
+    case: CaseStudy = CASE,
+    protocol: str = "logged",
+    at: datetime = AS_OF,
+    gate: Gate = GATE,
 ) -> Promotion:
     asked = params(skill)
-    train(case, ws, AS_OF, asked, PLATFORM, protocol)
-    evaluate(case, ws, AS_OF, asked, PLATFORM, protocol, gate=GATE)
-    return promote(case, ws, AS_OF, asked, PLATFORM, GATE, registry, origin=ws.origin)
+    train(case, ws, at, asked, PLATFORM, protocol)
+    evaluate(case, ws, at, asked, PLATFORM, protocol, gate=gate)
+    return promote(case, ws, at, asked, PLATFORM, gate, registry, origin=ws.origin)
 
 
 def test_what_serves_has_learned_until_the_moment(breakdown: Workspace, registry: Registry) -> None:
@@ -68,6 +76,21 @@ def test_a_champion_meets_the_next_one_as_it_was_judged(
     promoted(breakdown, registry, 0.9)
     assert met == ["1", "4"]  # the champion's judged version is rescored, and what is crowned is loaded
     assert registry.aliases() == {"champion": "4", "previous": "2"}
+
+
+def test_a_champion_that_has_not_seen_the_rows_meets_the_next_one_itself(
+    breakdown: Workspace, registry: Registry
+) -> None:
+    """A week later the model to be judged is the champion to the byte: no worse, and fitted once more it serves."""
+    lenient = Gate(resamples=200, champion_margin=-0.01)
+    promoted(breakdown, registry, 0.6, at=AS_OF - 7 * stub_case.DAY)
+    assert registry.aliases() == {"champion": "2"}
+    promotion = promoted(breakdown, registry, 0.6, gate=lenient)
+    assert promotion.decision == "promoted" and registry.aliases() == {"champion": "3", "previous": "2"}
+    assert registry.judged(registry.version("3")).number == "2"
+    (met,) = [each for each in promotion.reasons if each.check == "champion"]
+    assert met.estimate is not None and met.estimate.low == met.estimate.high == 0
+    assert registry.version("2").tags["decision"] == "promoted", "what crowned it stays its verdict"
 
 
 def test_promoting_twice_changes_nothing(breakdown: Workspace, registry: Registry) -> None:
