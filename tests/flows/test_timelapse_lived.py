@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from pipelines.flows.timelapse.arm import begin_arm, build_past
 from pipelines.flows.timelapse.plan import Plan, Stage, laid_over, make_plan, midnight, open_stage
 from pipelines.flows.timelapse.policies import POLICIES
 from pipelines.flows.timelapse.record import Lived, Record
-from pipelines.flows.timelapse.run import live_arm, play
+from pipelines.flows.timelapse.run import live_arm, own_plan, play
 from pipelines.flows.visitors import Visited, visit
 from pipelines.serving.app import make_app
 from pipelines.serving.keys import Keys
 from pipelines.settings import Project, read_yaml
-from pipelines.stores.lake import Lake
+from pipelines.stores.lake import Lake, contents_digest
+from pipelines.stores.models import read_record
 from pipelines.stores.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("timelapse")]  # one past for all of them
@@ -77,13 +78,15 @@ def past(project: Project) -> Iterator[tuple[Stage, Plan]]:
     yield stage, plan
 
 
-def live(project: Project, past: tuple[Stage, Plan], folder: str, days: int) -> list[Lived]:
+def live(
+    project: Project, past: tuple[Stage, Plan], folder: str, days: int, policy: str = "triggered"
+) -> list[Lived]:
     """Live some days of an arm in a process of its own, as `play` does."""
     plan = make_plan(project, CASE, "concept", 5)
-    stage = open_stage(project, plan, project.root / folder)
+    stage = open_stage(project, own_plan(plan, POLICIES[policy]), project.root / folder)
     begin_arm(past[0], stage, plan)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(live_arm, stage.root, plan, POLICIES["triggered"], days).result()
+        pool.submit(live_arm, stage.root, plan, POLICIES[policy], days).result()
     return Record(stage.root).days()
 
 
@@ -105,6 +108,17 @@ def test_a_day_that_was_cut_off_begins_the_arm_anew(project: Project, past: tupl
     once = live(project, past, "cut", 1)
     Record(project.root / "cut").begin()  # as a kill in the middle of a day leaves it
     assert told(live(project, past, "cut", 1)) == told(once)
+
+
+def test_the_reference_learns_from_a_world_of_its_own(project: Project, past: tuple[Stage, Plan]) -> None:
+    days = live(project, past, "fresh", 3, "fresh")
+    retrained = days[-1].retrained
+    assert retrained is not None and retrained.decision == "promoted"
+    record = read_record(project.root / "fresh" / "live" / CASE / "model")
+    assert record["window"]["end"] == record["as_of"], "it holds nothing back to be judged on"
+    own = Lake(project.root / "fresh" / "live" / CASE / "lake", catalog.case(CASE).tables)
+    end = datetime.fromisoformat(record["as_of"])
+    assert record["data"] != contents_digest(own.contents(None, end, arrived_before=end))
 
 
 ALONE = """

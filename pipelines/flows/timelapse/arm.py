@@ -24,7 +24,7 @@ from pipelines.flows.timelapse.day import Mail, live_day
 from pipelines.flows.timelapse.fresh import take_fresh
 from pipelines.flows.timelapse.judgement import UNWATCHED, Judgement, judge_day
 from pipelines.flows.timelapse.plan import Plan, Stage, midnight
-from pipelines.flows.timelapse.policies import FRESH, LEAD, Policy
+from pipelines.flows.timelapse.policies import LEAD, Policy
 from pipelines.flows.timelapse.record import Lived, Record, Retrained, Tried
 from pipelines.serving.service import Service
 from pipelines.steps.promote import Promotion
@@ -87,7 +87,7 @@ class Arm:
     def live(self, until: int, tell: Callable[[Lived], None] = lambda lived: None) -> list[Lived]:
         """Live every day before day `until`, from wherever the arm stands; tell of each when it is over."""
         days = self._record.days()
-        first = -self.plan.lead_days if self.policy is LEAD else 0
+        first = -self.plan.lead_days if self.policy.rule == "lead" else 0
         if first + len(days) >= until:
             return days[: until - first]
         if self._record.broken:
@@ -156,8 +156,10 @@ class Arm:
 
     def _retrain(self, run: Run, number: int) -> Retrained:
         with self._timed("retrain"):
-            found = take_fresh(self.stage, self.plan, run, number) if self.policy is FRESH else learn(run)
-            if self.policy in (FRESH, LEAD):
+            # By its rule: in a process of its own an arm's policy is a copy.
+            fresh = self.policy.rule == "fresh"
+            found = take_fresh(self.stage, self.plan, run, number) if fresh else learn(run)
+            if fresh or self.policy.rule == "lead":
                 # A reference, and the arms' common beginning, whatever a gate on few rows says.
                 run.registry.crown(run.registry.version(found.version))
                 found = replace(found, decision="promoted")

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipelines import catalog
 from pipelines.flows.timelapse.measures import Course
 from pipelines.flows.timelapse.plan import Plan, Stage, laid_over, make_plan, open_stage
-from pipelines.flows.timelapse.policies import FRESH, Policy
+from pipelines.flows.timelapse.policies import Policy
 from pipelines.flows.timelapse.record import Lived, Record
 from pipelines.settings import CaseConfig, Project
 
@@ -57,7 +57,7 @@ def play(
 
 def own_plan(plan: Plan, policy: Policy) -> Plan:
     """Lay a reference's own params over the plan: what it brings must not be fitted again, to its arm's rows."""
-    if policy is not FRESH:
+    if policy.rule != "fresh":
         return plan
     return replace(plan, params=laid_over(plan.params, {"window": {"refit": False}}))
 
