@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
-from pipelines.steps.decide import FALLS, FOLLOW_UP, Decision
+from pipelines.steps.decide import FALLS, Decision
 from pipelines.steps.signals import Fall
 from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
@@ -49,14 +49,11 @@ class Journal:
         return [datetime.fromisoformat(cause.found_at) for cause in self.causes()]
 
     def fall(self) -> Fall | None:
-        """Return the newest fall that a retrain was asked for, and how often one was since."""
-        causes = [(each.event.removeprefix(EVENT_PREFIX), each) for each in self.causes()]
-        falls = [at for at, (kind, _) in enumerate(causes) if kind in FALLS]
-        if not falls:
-            return None
-        cause, later = causes[falls[-1]][1], causes[falls[-1] + 1 :]
-        asked = 1 + sum(kind == FOLLOW_UP for kind, _ in later)
-        return Fall(datetime.fromisoformat(cause.found_at), cause.words, asked)
+        """Return the newest fall that a retrain was asked for."""
+        for cause in reversed(self.causes()):
+            if cause.event.removeprefix(EVENT_PREFIX) in FALLS:
+                return Fall(datetime.fromisoformat(cause.found_at), cause.words)
+        return None
 
     def note(self, decision: Decision, now: datetime) -> Cause | None:
         """Write down the cause of a decision to retrain; None where it is another."""

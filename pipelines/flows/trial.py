@@ -206,7 +206,8 @@ def _act(registry: Registry, running: Running, verdict: Verdict) -> None:
         registry.crown(challenger)
     elif verdict.decision == "roll_back":
         _dismiss(registry, running, f"rolled back by its experiment: {why}")
-        registry.tag(registry.judged(registry.version(challenger.number)), {ROLLED_BACK: why})
+        for version in (challenger, registry.judged(registry.version(challenger.number))):
+            registry.tag(version, {ROLLED_BACK: why})
     elif verdict.decision == "stop":
         _dismiss(registry, running, f"its experiment ended without it: {why}")
 

@@ -25,6 +25,7 @@ FALLS = (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED)
 KINDS = (*FALLS, FOLLOW_UP, LABELS, AGE)
 """The kinds of reasons, the gravest first."""
 
+_DAY = timedelta(days=1)
 SHOWN = 5  # columns that a drift's words name; the report shows all
 Action = Literal["retrain", "hold", "wait"]
 
@@ -111,10 +112,24 @@ def _bounds(triggers: Triggers, history: Sequence[datetime]) -> Iterator[tuple[d
 
 
 def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reason]:
-    found, estimated, trained = signals.performance, signals.estimated, signals.trained
+    falls = list(_falls(signals, triggers, now))
+    yield from falls
+    trained, fall = signals.trained, signals.fall
+    number = None if falls or fall is None else _follow_up(fall, triggers, trained, now)
+    if fall is not None and number is not None:
+        words = f"follow-up {number}, from newer rows, of {fall.found:%Y-%m-%d}: {fall.words}"
+        yield Reason(FOLLOW_UP, words)
     since = (
         f" since {trained:%Y-%m-%d}, the day of the last training" if trained else " since the last training"
     )
+    if triggers.new_labels is not None and signals.new_labels >= triggers.new_labels:
+        yield Reason(LABELS, f"{signals.new_labels:,} labels matured{since}")
+    if triggers.max_age is not None and trained and now - trained >= timedelta(days=triggers.max_age):
+        yield Reason(AGE, f"the model is {(now - trained).days} days old: nothing was learned{since}")
+
+
+def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reason]:
+    found, estimated, came = signals.performance, signals.estimated, signals.outcome
     if found is not None and found.fell(triggers.performance_drop):
         rows = (
             f"rows of {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}"
@@ -126,13 +141,14 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
             f"{found.metric} of version {found.version} is {found.now.value:.4f} "
             f"[{found.now.low:.4f}, {found.now.high:.4f}] on {rows}, and was {found.then:.4f} ± {found.then_half:.4f}",
         )
-    came = signals.outcome
-    if came is not None and triggers.outcome_drop is not None and came.fell(triggers.outcome_drop):
+    # A day that began before the last fall was answered by what has been retrained for it.
+    blamed = signals.fall is not None and came is not None and came.until - _DAY < signals.fall.found
+    if came is not None and not blamed and triggers.outcome_drop and came.fell(triggers.outcome_drop):
         yield Reason(
             OUTCOME,
             f"{came.metric} of what the champion answered was {came.now:.4f} in the day until "
-            f"{came.until:%Y-%m-%d %H:%M}, and "
-            f"{came.then:.4f} ± {came.half:.4f} is usual, after {came.days} earlier days",
+            f"{came.until:%Y-%m-%d %H:%M}, and {came.then:.4f} ± {came.half:.4f} is usual, after {came.days} "
+            "earlier days",
         )
     if signals.alarms:
         drifting = f"drift since {signals.drifting_since}: " if signals.drifting_since else "drift: "
@@ -149,16 +165,18 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
             f"{estimated.now.value:.4f} [{estimated.now.low:.4f}, {estimated.now.high:.4f}], and those the model "
             f"was judged by {estimated.then.value:.4f}",
         )
-    fall = signals.fall
-    if fall is not None and fall.asked <= triggers.follow_ups and now >= _due(fall, triggers):
-        words = f"follow-up {fall.asked}, from newer rows, of {fall.found:%Y-%m-%d}: {fall.words}"
-        yield Reason(FOLLOW_UP, words)
-    if triggers.new_labels is not None and signals.new_labels >= triggers.new_labels:
-        yield Reason(LABELS, f"{signals.new_labels:,} labels matured{since}")
-    if triggers.max_age is not None and trained and now - trained >= timedelta(days=triggers.max_age):
-        yield Reason(AGE, f"the model is {(now - trained).days} days old: nothing was learned{since}")
 
 
-def _due(fall: Fall, triggers: Triggers) -> datetime:
-    """Say when a fall is followed up next: twice as long after it each time, for as many new days again."""
-    return fall.found + triggers.cooldown * 2 ** (fall.asked - 1)
+def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: datetime) -> int | None:
+    """Number the follow-up of a fall that is due: twice as long after it each time, for as many new days again.
+
+    Whatever has been learned since, for whatever reason, need not be followed up; nor need a fall of long ago.
+    """
+    step = max(triggers.cooldown, _DAY)
+    if now > fall.found + step * 2**triggers.follow_ups:
+        return None
+    for number in range(1, triggers.follow_ups + 1):
+        due = fall.found + step * 2 ** (number - 1)
+        if trained is None or trained < due:
+            return number if now >= due else None
+    return None

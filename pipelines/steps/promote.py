@@ -110,8 +110,10 @@ def rollback(registry: Registry, reason: str = "asked for") -> Promotion:
             raise LoopError(f"{registry.name} has no previous champion to roll back to")
         why = f"rolled back from version {bad.number} to version {good.number}: {reason}"
         registry.tag(bad, {"decision": "rolled back", "why": why})
-        registry.tag(registry.judged(bad), {ROLLED_BACK: reason})
-        registry.untag(registry.judged(good), ROLLED_BACK)
+        for version in {each.number: each for each in (bad, registry.judged(bad))}.values():
+            registry.tag(version, {ROLLED_BACK: reason})
+        for version in (good, registry.judged(good)):
+            registry.untag(version, ROLLED_BACK)
         registry.tag(good, {"decision": "promoted", "why": why})
         registry.crown(good)
     return Promotion("promoted", good.number, good.digest, aliases.CHAMPION, good.number, (), why)
@@ -233,8 +235,9 @@ def _judge(job: _Job, scores: Scores) -> Judgement:
     """Ask the gate, and refuse a model that was rolled back: the gate's figures did not find it out."""
     rival = None if job.champion is None else CHAMPION
     judgement = judge(scores, job.case.framing, job.gate, MODEL, job.evaluation.heuristic, rival)
-    known = job.registry.find(str(job.evaluation.content["model"]))
-    if known is None or ROLLED_BACK not in known.tags:
+    holding = job.registry.holding(str(job.evaluation.content["model"]))
+    known = next((version for version in holding if ROLLED_BACK in version.tags), None)
+    if known is None:
         return judgement
     words = (
         f"version {known.number} was rolled back ({known.tags[ROLLED_BACK]}); delete its tag '{ROLLED_BACK}' "
@@ -260,12 +263,20 @@ def _refit(job: _Job, folder: Path) -> tuple[Path | None, str]:
     """Fit what the gate has passed on the newest days too; None, with words, where that went wrong."""
     content = job.evaluation.content
     case, ws, as_of, params, platform = job.case, job.ws, job.as_of, job.params, job.platform
-    made = refit(case, ws, as_of, params, platform, content["protocol"], content["model"], folder)
-    gained = gain_of_refit(case, ws, as_of, params, platform, job.evaluation, folder)
-    if gained is None or gained.high < 0:
+    try:
+        made = refit(case, ws, as_of, params, platform, content["protocol"], content["model"], folder)
+        gained = gain_of_refit(case, ws, as_of, params, platform, job.evaluation, folder)
+    except Exception as error:  # what passed the gate serves all the same
         return (
             None,
-            "fitted once more on the newest days it is worse on those very days, so it stays as judged",
+            f"it stays as judged, for it could not be fitted once more ({type(error).__name__}: {error})",
+        )
+    if gained is None:
+        return None, f"it stays as judged, for '{content['primary']}' does not apply to it once fitted again"
+    if gained.high < 0:
+        return (
+            None,
+            "it stays as judged, for fitted once more on the newest days it is worse on those very days",
         )
     return folder, f"fitted once more until {made.record['window']['end'][:10]}"
 
@@ -294,17 +305,8 @@ def _record(
         tags = origin_tags(read_record(job.ws.model), job.origin)
         _, version = job.registry.log_run(content, job.ws.model, tags)
         if again is not None:
-            _tell(job, version, {**verdict, "decision": "judged"})
+            job.registry.tag(version, {**verdict, "decision": "judged"})
             tags = origin_tags(read_record(again), job.origin)
             version = job.registry.log_refit(content, version, again, tags)
-    _tell(job, version, verdict)
+    job.registry.tag(version, verdict)
     return replace(version, tags={**version.tags, **verdict})
-
-
-def _tell(job: _Job, version: Version, verdict: dict[str, str]) -> None:
-    """Tag a version with its verdict; the champion keeps the one that crowned it.
-
-    What a champion was fitted to once more, the next model may be judged by the days after: it is the same model.
-    """
-    if job.champion is None or version.number != job.champion.number:
-        job.registry.tag(version, verdict)

@@ -21,7 +21,7 @@ from pipelines.stores.models import load_model
 from pipelines.stores.workspace import Workspace
 
 REFIT = "refit"
-REFIT_OF = "refit_of"
+JUDGED = "judged"
 """In a refit's record: the digest of the model that was judged in its place."""
 
 
@@ -43,7 +43,7 @@ def refit(
 ) -> Trained:
     """Fit the model on the `train_days` until `as_of` and write it to `folder`; `judged` is whose refit it is."""
     dataset = newest(case, ws, as_of, params, platform)
-    return fit_model(case, ws, as_of, params, protocol, dataset, folder, {REFIT_OF: judged})
+    return fit_model(case, ws, as_of, params, protocol, dataset, folder, {JUDGED: judged})
 
 
 def gain_of_refit(

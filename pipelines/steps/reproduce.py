@@ -20,7 +20,7 @@ from pipelines.errors import DataError, LoopError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.features import build_features
 from pipelines.steps.model_card import flat
-from pipelines.steps.refit import REFIT_OF, refit
+from pipelines.steps.refit import JUDGED, refit
 from pipelines.steps.train import train, training_inputs
 from pipelines.stores.code import library_versions
 from pipelines.stores.lake import Contents, Lake
@@ -155,8 +155,8 @@ def _rebuild(case: CaseStudy, own: Workspace, record: Mapping[str, Any], platfor
     )
     build_features(case, own, as_of)
     protocol = record["protocol"]
-    if REFIT_OF in record:
-        return refit(case, own, as_of, recorded, platform, protocol, record[REFIT_OF], own.model).digest
+    if JUDGED in record:
+        return refit(case, own, as_of, recorded, platform, protocol, record[JUDGED], own.model).digest
     return train(case, own, as_of, recorded, platform, protocol).digest
 
 

@@ -52,14 +52,13 @@ class Performance:
 
 @dataclass(frozen=True)
 class Fall:
-    """A fall (of performance, of outcome, by drift) that a retrain was asked for, and how often one was since then.
+    """A fall (of performance, of outcome, by drift) that a retrain was asked for, and why, in words.
 
     What learns on its first day knows next to nothing of what came with it.
     """
 
     found: datetime
     words: str
-    asked: int = 1
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -134,10 +134,16 @@ class Registry:
         """Return all versions, the newest first."""
         return self._search(f"name = '{self.name}'")
 
+    def holding(self, digest: str) -> list[Version]:
+        """Return the versions that hold the model with this digest, the newest first.
+
+        There are several where a model that was a refit is trained again, to be judged by the days after.
+        """
+        return self._search(f"name = '{self.name}' and tags.digest = '{digest}'")
+
     def find(self, digest: str) -> Version | None:
-        """Return the version that holds the model with this digest; the oldest, were there several."""
-        found = self._search(f"name = '{self.name}' and tags.digest = '{digest}'")
-        return min(found, key=lambda version: int(version.number), default=None)
+        """Return the newest version that holds the model with this digest."""
+        return next(iter(self.holding(digest)), None)
 
     def judged(self, version: Version) -> Version:
         """Return the version that the gate judged: itself, but for a refit, whose newest rows it has learned from."""
@@ -190,8 +196,8 @@ class Registry:
     def log_run(self, content: RunContent, folder: Path, tags: Mapping[str, str]) -> tuple[str, Version]:
         """Log a run with its model, register the model, and return (run id, version).
 
-        Idempotent: a model's digest has one version, a run's key has one run; what a killed process
-        left half done is continued.
+        Idempotent: a model's digest has one version of a moment, a run's key has one run; what a killed
+        process left half done is continued.
         """
         with self._reading(), self.lock():
             experiment = run_log.experiment(self.client, self.name, self.artifact_root, content)
@@ -205,21 +211,26 @@ class Registry:
         self, content: RunContent, judged: Version, folder: Path, tags: Mapping[str, str]
     ) -> Version:
         """Register what a judged version became when it was fitted once more, under the same run."""
+        card = f"Version {judged.number}, fitted once more on the days too that it was judged by.\n\n{content.card}"
         with self._reading(), self.lock():
             experiment = run_log.experiment(self.client, self.name, self.artifact_root, content)
-            return self.register(
-                experiment, judged.run_id, folder, content, {**tags, _REFIT_OF: judged.number}
-            )
+            told = replace(content, card=card)
+            return self.register(experiment, judged.run_id, folder, told, {**tags, _REFIT_OF: judged.number})
 
     def register(
         self, experiment: str, run_id: str, folder: Path, content: RunContent, tags: Mapping[str, str]
     ) -> Version:
-        """Store a model directory as a version, or find the version that already holds it."""
+        """Store a model directory as a version, or find the version that already holds it.
+
+        The same model of another moment, or fitted once more there, is a version of its own: it was judged by
+        other rows.
+        """
         check(folder)
         digest = read_manifest(folder)["digest"]
-        found = self.find(digest)
-        if found is not None:
-            return found
+        same = ("as_of", _REFIT_OF)
+        for found in self.holding(digest):
+            if all(found.tags.get(name) == tags.get(name) for name in same):
+                return found
         if self._registered() is None:
             self.client.create_registered_model(self.name, description=_described(content.framing))
         model_id = run_log.store_model(

@@ -20,7 +20,7 @@ def test_a_model_is_fitted_once_more_until_the_moment(finished, tmp_path: Path) 
     made = refit(run.case, ws, run.as_of, run.params, platform, run.protocol, judged, folder)
     record = read_record(folder)
     assert made.digest != judged
-    assert record["refit_of"] == judged and record["window"]["end"] == run.as_of.isoformat()
+    assert record["judged"] == judged and record["window"]["end"] == run.as_of.isoformat()
 
     rows = run.case.predictions(opened(run, ws, window(run)[0], run.as_of)).head(300)
     before, after = (load_model(run.case, each).predict(rows) for each in (run.workspace.model, folder))

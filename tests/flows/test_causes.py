@@ -49,10 +49,9 @@ def test_the_newest_fall_is_followed_up_from_its_own_day(journal: Journal) -> No
 
     assert journal.fall() is None
     assert found(LABELS, 0) is None  # comes by itself
-    assert found(OUTCOME, 1) == Fall(NOW + DAY, "outcome.dropped on day 1", 1)
-    assert found(FOLLOW_UP, 4) == Fall(NOW + DAY, "outcome.dropped on day 1", 2)
-    assert found(AGE, 5) == Fall(NOW + DAY, "outcome.dropped on day 1", 2)
-    assert found(DRIFT, 6) == Fall(NOW + 6 * DAY, "drift.found on day 6", 1)
+    first = Fall(NOW + DAY, "outcome.dropped on day 1")
+    assert found(OUTCOME, 1) == found(FOLLOW_UP, 4) == found(AGE, 5) == first
+    assert found(DRIFT, 6) == Fall(NOW + 6 * DAY, "drift.found on day 6")
 
 
 def test_a_cause_is_sent_once(journal: Journal) -> None:

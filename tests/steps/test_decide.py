@@ -107,15 +107,50 @@ def test_of_many_columns_the_first_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "days", "told"),
-    [(1, 2, False), (1, 3, True), (2, 5, False), (2, 6, True), (3, 11, False), (3, 12, True), (4, 99, False)],
+    ("learned", "days", "told"),
+    [
+        (0, 2, False),
+        (0, 3, True),
+        (3, 5, False),  # followed up on day 3, next on day 6
+        (3, 6, True),
+        (6, 11, False),
+        (6, 12, True),
+        (7, 8, False),  # for whatever reason it was learned on day 7
+        (12, 13, False),  # no more follow-ups
+        (0, 24, True),
+        (0, 25, False),  # long ago
+    ],
 )
-def test_a_fall_is_followed_up_at_growing_distances(asked: int, days: int, told: bool) -> None:
+def test_a_fall_is_followed_up_at_growing_distances(learned: int, days: int, told: bool) -> None:
     triggers = TRIGGERS.model_copy(update={"follow_ups": 3, "cooldown": 3 * DAY})
-    fall = Fall(NOW - days * DAY, "drift: heat moved", asked)
-    reasons = decided(triggers=triggers, fall=fall).reasons
+    fall = Fall(NOW - days * DAY, "drift: heat moved")
+    reasons = decided(triggers=triggers, fall=fall, trained=fall.found + learned * DAY).reasons
     assert [each.kind for each in reasons] == [FOLLOW_UP] * told
     assert all("drift: heat moved" in each.words for each in reasons)
+
+
+def test_without_a_cooldown_a_fall_is_followed_up_the_day_after() -> None:
+    triggers = TRIGGERS.model_copy(update={"cooldown": 0 * DAY})
+    for hours, told in ((1, False), (23, False), (24, True)):
+        fall = Fall(NOW - timedelta(hours=hours), "drift: heat moved")
+        found = decided(triggers=triggers, fall=fall, trained=fall.found).reasons
+        assert [each.kind for each in found] == [FOLLOW_UP] * told
+
+
+def test_a_new_fall_needs_no_follow_up_of_the_last() -> None:
+    """Else its words would hold those of the last one, and the next one's its own."""
+    fall = Fall(NOW - 9 * DAY, "drift: heat moved")
+    (reason,) = decided(alarms=("light moved",), fall=fall).reasons
+    assert (reason.kind, reason.words) == (DRIFT, "drift: light moved")
+
+
+@pytest.mark.parametrize(("began", "told"), [(2, False), (1, False), (3, True)])
+def test_an_outcome_is_not_held_against_what_was_retrained_for_it(began: int, told: bool) -> None:
+    """The day until NOW - DAY began two days ago: whoever fell since then answered it."""
+    fall = Fall(NOW - began * DAY + timedelta(hours=1), "watches fell")
+    never = TRIGGERS.model_copy(update={"follow_ups": 0})
+    reasons = decided(triggers=never, outcome=outcome(1), fall=fall).reasons
+    assert [each.kind for each in reasons] == [OUTCOME] * told
 
 
 @pytest.mark.parametrize(("now", "told"), [(1.69, True), (1.71, False), (2.5, False)])
@@ -141,10 +176,12 @@ def test_the_gravest_reason_comes_first() -> None:
         "new_labels": 500,
         "performance": performance(0.3),
         "outcome": outcome(1),
-        "fall": Fall(NOW - 9 * DAY, "drift: heat moved"),
     }
     found = kinds(**everything, estimated=estimated(0.95), trained=NOW - 40 * DAY)
-    assert tuple(found) == KINDS == (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, FOLLOW_UP, LABELS, AGE)
+    assert KINDS == (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, FOLLOW_UP, LABELS, AGE)
+    assert found == [kind for kind in KINDS if kind != FOLLOW_UP]
+    fall = Fall(NOW - 2 * DAY, "drift: heat moved")
+    assert kinds(fall=fall, new_labels=500, trained=NOW - 40 * DAY) == [FOLLOW_UP, LABELS, AGE]
 
 
 @pytest.mark.parametrize(

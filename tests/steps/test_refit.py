@@ -53,7 +53,7 @@ def test_what_serves_has_learned_until_the_moment(breakdown: Workspace, registry
     assert judged.number == "1" and judged.tags["decision"] == "judged"
     assert champion.tags["decision"] == "promoted" and champion.run_id == judged.run_id
     record = read_record(registry.load(champion))
-    assert record["window"]["end"] == AS_OF.isoformat() and record["refit_of"] == judged.digest
+    assert record["window"]["end"] == AS_OF.isoformat() and record["judged"] == judged.digest
     before = read_record(registry.load(judged))
     lengths = [
         pl.Series([each["window"]["start"], each["window"]["end"]]).str.to_datetime().diff()[1]
@@ -86,11 +86,30 @@ def test_a_champion_that_has_not_seen_the_rows_meets_the_next_one_itself(
     promoted(breakdown, registry, 0.6, at=AS_OF - 7 * stub_case.DAY)
     assert registry.aliases() == {"champion": "2"}
     promotion = promoted(breakdown, registry, 0.6, gate=lenient)
-    assert promotion.decision == "promoted" and registry.aliases() == {"champion": "3", "previous": "2"}
-    assert registry.judged(registry.version("3")).number == "2"
+    assert promotion.decision == "promoted" and registry.aliases() == {"champion": "4", "previous": "2"}
     (met,) = [each for each in promotion.reasons if each.check == "champion"]
     assert met.estimate is not None and met.estimate.low == met.estimate.high == 0
-    assert registry.version("2").tags["decision"] == "promoted", "what crowned it stays its verdict"
+
+    # The same bytes, judged by other rows: a version with a run and a record of its own.
+    before, judged, champion = (registry.version(number) for number in "234")
+    assert before.digest == judged.digest and registry.judged(champion).number == "3"
+    assert before.tags["decision"] == "promoted", "what crowned it stays its verdict"
+    assert champion.run_id == judged.run_id != before.run_id
+    assert read_record(registry.load(judged))["as_of"] == AS_OF.isoformat()
+
+
+def test_a_refit_that_was_rolled_back_is_not_judged_into_service_again(
+    breakdown: Workspace, registry: Registry
+) -> None:
+    lenient = Gate(resamples=200, champion_margin=-0.01)
+    promoted(breakdown, registry, 0.5, at=AS_OF - 8 * stub_case.DAY)
+    promoted(breakdown, registry, 0.6, at=AS_OF - 7 * stub_case.DAY, gate=lenient)
+    bad = registry.champion()
+    rollback(registry, "it annoyed people")
+    assert bad is not None and "rolled_back" in registry.version(bad.number).tags
+    again = promoted(breakdown, registry, 0.6, gate=lenient)  # a week later its very bytes are to be judged
+    assert again.digest == bad.digest
+    assert again.decision == "rejected" and "was rolled back (it annoyed people)" in again.why
 
 
 def test_promoting_twice_changes_nothing(breakdown: Workspace, registry: Registry) -> None:
@@ -122,6 +141,17 @@ def test_a_refit_that_is_worse_on_its_own_rows_does_not_serve(
     promotion = promoted(breakdown, registry, 0.6, case=replace(CASE, fit=fit))
     assert promotion.decision == "promoted" and registry.aliases() == {"champion": "1"}
     assert "it is worse on those very days" in promotion.why
+
+
+def test_a_refit_that_fails_leaves_what_passed_the_gate(breakdown: Workspace, registry: Registry) -> None:
+    def fit(dataset: Dataset, settings: stub_case.Settings) -> Fitted:
+        if dataset.end == AS_OF:
+            raise MemoryError("too many rows")
+        return stub_case.fit(dataset, settings)
+
+    promotion = promoted(breakdown, registry, 0.6, case=replace(CASE, fit=fit))
+    assert promotion.decision == "promoted" and registry.aliases() == {"champion": "1"}
+    assert "could not be fitted once more (MemoryError: too many rows)" in promotion.why
 
 
 @pytest.mark.parametrize("protocol", ["time", "random"])
