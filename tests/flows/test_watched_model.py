@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from plant_help import Plant
 
 from pipelines.flows import edge
@@ -44,6 +45,21 @@ def test_the_champion_is_watched_and_not_what_was_trained_last(built: Plant, wat
     assert digest_of(run) != champion.digest
     watch_model(run)
     assert watched == [champion.digest]
+
+
+def test_a_refit_is_watched_as_it_was_judged(built: Plant, watched: list[str]) -> None:
+    """It has learned from the days by which its level would be known."""
+    path = built.project.root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["breakdown"]["window"]["refit"] = True
+    path.write_text(yaml.safe_dump(params))
+    seed_live(built.project, "breakdown")
+    run = bind(built.project, "breakdown", live=True)
+    perform(run, "promote")
+    champion = run.registry.champion()
+    assert champion is not None and champion.digest != digest_of(run)
+    watch_model(run)
+    assert watched == [digest_of(run)]
 
 
 @pytest.mark.parametrize("live", [False, True])
