@@ -15,21 +15,20 @@ import polars as pl
 from pipelines.case_study import CaseStudy
 from pipelines.experiments.counts import count_requests, countable, read_requests
 from pipelines.settings import Measure, Platform
+from pipelines.stores.registry import CHAMPION
 from pipelines.stores.workspace import Workspace
 
-SERVED = "champion"  # the policy of answers that count
 BASELINE, FEWEST = 14, 7
 """Days that the newest is compared with, at most and at least."""
 GAP = 3
 """Days between: a fall that began with them must not count among what is usual."""
 FEWEST_REQUESTS = 100
-_DAY = timedelta(days=1)
-_DAY_LONG = _DAY // timedelta(microseconds=1)
+_DAY, _INSTANT = timedelta(days=1), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The metric on the newest 24 hours whose labels are mature, which end at `until`, and on as usual (`then`).
+    """The metric on the newest 24 hours whose labels are mature, which end at `until`, and what is usual (`then`).
 
     `half` is half the width of the 95 % interval of one more such day, after Student: it knows how days differ.
     """
@@ -55,18 +54,18 @@ def measure_outcome(
 
     Return None where nothing is served, or a champion has answered in less than one of these weeks.
     """
-    if case.serving is None or not {measure.numerator, measure.denominator} <= countable(case):
+    wanted = {measure.numerator, measure.denominator}
+    if case.serving is None or not wanted <= countable(case):
         return None
     until = as_of - case.framing.attribution
     start = until - (1 + GAP + BASELINE) * _DAY
     asked = read_requests(case, ws, start, as_of, "policy")
-    asked = asked.filter((pl.col("policy") == SERVED) & (pl.col("time") < until)).drop("policy")
+    asked = asked.filter((pl.col("policy") == CHAMPION) & (pl.col("time") < until)).drop("policy")
     if asked.is_empty():
         return None
-    wanted = {measure.numerator, measure.denominator}
     counts = count_requests(case, ws, asked, start, as_of, wanted, platform)
     days = (
-        counts.group_by(ago=(pl.lit(until) - pl.col("time")).dt.total_microseconds().sub(1) // _DAY_LONG)
+        counts.group_by(ago=(pl.lit(until - _INSTANT) - pl.col("time")).dt.total_days())
         .agg(pl.col(measure.numerator, measure.denominator).sum(), asked=pl.len())
         .filter((pl.col("asked") >= FEWEST_REQUESTS) & (pl.col(measure.denominator) > 0))
         .sort("ago")

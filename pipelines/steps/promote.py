@@ -110,7 +110,7 @@ def rollback(registry: Registry, reason: str = "asked for") -> Promotion:
             raise LoopError(f"{registry.name} has no previous champion to roll back to")
         why = f"rolled back from version {bad.number} to version {good.number}: {reason}"
         registry.tag(bad, {"decision": "rolled back", "why": why})
-        for version in {each.number: each for each in (bad, registry.judged(bad))}.values():
+        for version in (bad, registry.judged(bad)):
             registry.tag(version, {ROLLED_BACK: reason})
         for version in (good, registry.judged(good)):
             registry.untag(version, ROLLED_BACK)

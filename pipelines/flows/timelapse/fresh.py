@@ -26,10 +26,18 @@ def take_fresh(arm: Stage, plan: Plan, run: Run, day: int) -> Promotion:
     learned = bind(stage, plan.case)
     for step in ("ingest", "features"):
         perform(learned, step)
-    source = (learned.case, learned.workspace, learned.as_of, learned.params, stage.platform, run.protocol)
     with run.workspace.lock():
         # As a refit: it serves at once, and need not be judged by days that it does not learn from.
-        refit(*source, judged="", folder=run.workspace.model)
+        refit(
+            run.case,
+            learned.workspace,
+            run.as_of,
+            learned.params,
+            stage.platform,
+            run.protocol,
+            judged="",
+            folder=run.workspace.model,
+        )
     perform(run, "evaluate")
     shutil.rmtree(stage.root)
     return work.promote(run)
