@@ -129,7 +129,7 @@ def trained_on(project: Project, log: Path | None, root: Path) -> bytes:
     start = run.as_of - timedelta(days=8)
     dataset = open_dataset(run.case, ws, start, run.as_of, 0, copy.platform)
     stream = BytesIO()
-    dataset.historical(dataset.labels(), run.case.label.time).write_ipc(stream)
+    dataset.historical(dataset.labels(), run.case.label.time).write_parquet(stream)  # IPC tells how memory was laid out
     return stream.getvalue()
 
 
@@ -210,7 +210,7 @@ def test_fifty_kills_lose_nothing_and_count_nothing_twice(project: Project, tmp_
     lake = Lake(live(Project(tmp_path / "faulty")).lake, case.tables)
     requests, impressions, actions = (lake.scan(name).collect() for name in TABLES)
     done, answered = check_actions(memory, actions), check_answers(memory, requests, impressions)
-    examples = pl.read_ipc(BytesIO(clean))
+    examples = pl.read_parquet(BytesIO(clean))
     ours = examples.filter(pl.col("request_id").is_in([answer["request_id"] for answer in memory.answers]))
     assert ours["label"].n_unique() > 1, "what clients did is among what is learned"
     print(
