@@ -345,6 +345,10 @@ class Answerer(Protocol):
         """
 
 
+DECISION = "decision"
+"""The column of impressions that holds what was decided, where that is what answers are."""
+
+
 @dataclass(frozen=True)
 class Serving:
     """How a system answers requests, and what may come back.
@@ -355,7 +359,8 @@ class Serving:
     long an answer is, `actions` are the words that may come back for each place. `unit` names the field by
     whose value an experiment tells requests apart; default: the first. `told` declares what an action tells
     beyond its word, value and time: columns of the table of actions, with an example each; where that hangs
-    on the word it declares `action` too.
+    on the word it declares `action` too. Where answers are decisions, `decisions` are the values of the impressions'
+    column `decision`.
     """
 
     request: type[BaseModel]
@@ -368,6 +373,7 @@ class Serving:
     fallback: Callable[[Stock], Answerer]
     unit: str | None = None
     told: type[BaseModel] | None = None
+    decisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

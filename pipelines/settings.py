@@ -81,10 +81,30 @@ class Budget(Frozen):
     days: int = Field(default=28, ge=1)
 
 
+class Measure(Frozen):
+    """What is counted of each unit: one count over another.
+
+    Counts are `units` (1 each), `requests`, `labels` (their sum), `examples` (what has a label), each word of the
+    case's actions, and each of its decisions.
+    """
+
+    name: str
+    numerator: str = "labels"
+    denominator: str = "requests"
+    lower_is_better: bool = False
+
+
+class Watched(Measure):
+    """A measure of the answers themselves, known at once; a fall by more than the share `drop` is looked into."""
+
+    drop: float = Field(gt=0, lt=1)
+
+
 class Triggers(Frozen):
     """What makes `watch` ask for a retrain, and how often it may; null: not asked for, or not bounded.
 
-    `performance_drop` is in the primary metric, `outcome_drop` a share of the experiment's metric,
+    `performance_drop` is in the primary metric, `outcome_drop` a share of the experiment's metric; `answers` is
+    watched beside it, and may tell a fall days before a label does (posts removed, of all posts).
     `estimated_drop` in the normalized entropy that the scores lead to expect before labels come. `max_age`
     counts the days since the last training. After a fall the model is learned again from newer rows, `follow_ups`
     times, each twice as long after it as the one before: the first one a cooldown after it.
@@ -93,6 +113,7 @@ class Triggers(Frozen):
     new_labels: int | None = Field(default=20_000, ge=1)
     performance_drop: float = Field(default=0.05, gt=0)
     outcome_drop: float | None = Field(default=None, gt=0, lt=1)
+    answers: Watched | None = None
     estimated_drop: float | None = Field(default=None, gt=0)
     max_age: int | None = Field(default=None, ge=1)
     follow_ups: int = Field(default=3, ge=0)
@@ -157,19 +178,6 @@ class Timelapse(Frozen):
     config: Mapping[str, Any] = {}
     lead_days: int = Field(default=10, ge=1)
     shift_day: int = Field(default=15, ge=1)
-
-
-class Measure(Frozen):
-    """What an experiment counts of each unit: one count of its outcome over another.
-
-    Counts are `units` (1 each), `requests`, `labels` (their sum), `examples` (what has a label), and each word
-    of the case's actions.
-    """
-
-    name: str
-    numerator: str = "labels"
-    denominator: str = "requests"
-    lower_is_better: bool = False
 
 
 class Bound(Measure):

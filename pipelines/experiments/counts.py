@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from pipelines.case_study import CaseStudy, Table
+from pipelines.case_study import DECISION, CaseStudy, Table
 from pipelines.settings import Platform
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.lake import Lake
@@ -19,8 +19,12 @@ UNITS, REQUESTS, LABELS, EXAMPLES = _PLAIN = "units", "requests", "labels", "exa
 
 def countable(case: CaseStudy) -> set[str]:
     """Name what can be counted of a unit."""
-    words = case.serving.actions if case.serving is not None else ()
-    return {*_PLAIN, *words}
+    return {*_PLAIN, *_words(case)}
+
+
+def _words(case: CaseStudy) -> tuple[str, ...]:
+    """List the decisions and the actions of a case; none while it is not served."""
+    return () if case.serving is None else (*case.serving.decisions, *case.serving.actions)
 
 
 def read_requests(
@@ -42,12 +46,12 @@ def count_requests(
     platform: Platform,
 ) -> pl.DataFrame:
     """Add to each request what is `wanted` of it; 0 where nothing came."""
-    words = sorted((countable(case) & set(wanted)).difference(_PLAIN))
+    words = sorted(set(_words(case)) & set(wanted))
     counts = asked.with_columns(pl.lit(1.0).alias(REQUESTS))
     if {LABELS, EXAMPLES} & set(wanted):
         counts = counts.join(_labels(case, ws, start, now, platform), on="request_id", how="left")
     if words:
-        counts = counts.join(_acted(case, ws, asked, words, start, now), on="request_id", how="left")
+        counts = counts.join(_told(case, ws, asked, words, start, now), on="request_id", how="left")
     return counts.with_columns(pl.col(*counted(counts)).fill_null(0.0))
 
 
@@ -67,21 +71,24 @@ def _labels(
     )
 
 
-def _acted(
+def _told(
     case: CaseStudy, ws: Workspace, asked: pl.DataFrame, words: list[str], start: datetime, now: datetime
 ) -> pl.DataFrame:
-    """Count a request's actions of each word, within the attribution window."""
+    """Count a request's decisions, and its actions of each word within the attribution window."""
     (shown,), (done,) = case.shaped(Impressions), case.shaped(Actions)
     acted = _scan(case, ws, done, start, now).filter(pl.col("action").is_in(words))
-    places = _scan(case, ws, shown, start, now).select("impression_id", "request_id")
+    places = _scan(case, ws, shown, start, now)
     each = (
-        acted.select("impression_id", "action", acted=pl.col(done.time))
-        .join(places, on="impression_id")
+        acted.select("impression_id", word="action", acted=pl.col(done.time))
+        .join(places.select("impression_id", "request_id"), on="impression_id")
         .join(asked.lazy().select("request_id", "time"), on="request_id")
         .filter(pl.col("acted") < pl.col("time") + case.framing.attribution)
+        .select("request_id", "word")
     )
+    if case.serving is not None and case.serving.decisions:
+        each = pl.concat([each, places.select("request_id", word=DECISION)])
     found = each.group_by("request_id").agg(
-        (pl.col("action") == word).sum().cast(pl.Float64).alias(word) for word in words
+        (pl.col("word") == word).sum().cast(pl.Float64).alias(word) for word in words
     )
     return found.collect()
 

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pipelines.flows.edge import Run
 from pipelines.steps.decide import Decision
+from pipelines.steps.outcome import Outcome
 from pipelines.steps.parity import Parity
 from pipelines.steps.signals import Signals
 from pipelines.stores.files import read_json
@@ -101,7 +102,8 @@ def watch_text(run: Run, verdict: Any, signals: Signals, decision: Decision) -> 
             f"- **labels that matured since the last training**: {signals.new_labels:,} "
             + (f"(asks for a retrain at {asks_at:,})" if asks_at else "(asks for no retrain)"),
             f"- **performance**: {performance}",
-            f"- **what came of its answers**: {_came(signals)}",
+            f"- **what came of its answers**: {_came(signals.outcome)}",
+            *([] if signals.answered is None else [f"- **what it answered**: {_came(signals.answered)}"]),
             f"- **before labels come**: {expected}",
             *(f"- **incident**: {incident.words}" for incident in decision.incidents),
             f"- **decision**: {decision.words}",
@@ -111,9 +113,8 @@ def watch_text(run: Run, verdict: Any, signals: Signals, decision: Decision) -> 
     )
 
 
-def _came(signals: Signals) -> str:
+def _came(found: Outcome | None) -> str:
     """Say what came of the champion's answers, beside what is usual."""
-    found = signals.outcome
     if found is None:
         return "no week of its answers to compare with"
     return (

@@ -7,12 +7,12 @@ finds its cause taken ends at once: at least once, and then only once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
-from pipelines.steps.decide import FALLS, Decision
+from pipelines.steps.decide import FALLS, Decision, Reason
 from pipelines.steps.signals import Fall
 from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
@@ -24,12 +24,16 @@ SCHEDULED = "scheduled"
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a retrain was asked for. `event` names the gravest reason; `words` tells them all."""
+    """Why a retrain was asked for. `event` names the gravest reason; `words` tells them all.
+
+    `reasons` tell the kind of each, when its fall began (ISO), as far as is known, and whose performance fell.
+    """
 
     id: str
     event: str
     words: str
     found_at: str
+    reasons: Sequence[Mapping[str, str | None]] = ()
     sent: bool = False
     taken: bool = False
 
@@ -55,12 +59,25 @@ class Journal:
                 return Fall(datetime.fromisoformat(cause.found_at), cause.words)
         return None
 
+    def falls(self) -> list[datetime]:
+        """List when each fall began that a retrain was asked for, oldest first."""
+        return [since for cause in self.causes() for since in _began(cause)]
+
+    def fallen(self) -> set[str]:
+        """Name the versions whose performance fell before a retrain was asked for."""
+        told = (each["version"] for cause in self.causes() for each in cause.reasons)
+        return {version for version in told if version is not None}
+
+    def last(self, kind: str) -> datetime | None:
+        """Return when the newest fall of a kind began that a retrain was asked for."""
+        return max((since for cause in self.causes() for since in _began(cause, kind)), default=None)
+
     def note(self, decision: Decision, now: datetime) -> Cause | None:
         """Write down the cause of a decision to retrain; None where it is another."""
         if decision.action != "retrain":
             return None
         event = EVENT_PREFIX + decision.reasons[0].kind
-        cause = Cause(str(uuid4()), event, decision.cause, now.isoformat())
+        cause = Cause(str(uuid4()), event, decision.cause, now.isoformat(), [*map(_plain, decision.reasons)])
         self._write([*self.causes(), cause])
         return cause
 
@@ -87,3 +104,14 @@ class Journal:
 
     def _write(self, causes: Sequence[Cause]) -> None:
         write_json(self._path, [asdict(each) for each in causes])
+
+
+def _plain(reason: Reason) -> dict[str, str | None]:
+    since = None if reason.since is None else reason.since.isoformat()
+    return {"kind": reason.kind, "since": since, "version": reason.version}
+
+
+def _began(cause: Cause, kind: str | None = None) -> Iterator[datetime]:
+    for each in cause.reasons:
+        if each["since"] is not None and kind in (None, each["kind"]):
+            yield datetime.fromisoformat(each["since"])

@@ -160,7 +160,22 @@ def _features(run: Run) -> Any:
 def _train(run: Run) -> Any:
     from pipelines.steps.train import train
 
-    return train(run.case, run.workspace, run.as_of, run.params, run.project.platform, run.protocol)
+    return train(
+        run.case,
+        run.workspace,
+        run.as_of,
+        run.params,
+        run.project.platform,
+        run.protocol,
+        _falls(run),
+    )
+
+
+def _falls(run: Run) -> list[datetime]:
+    """List when the falls began that a live workspace has been retrained for."""
+    from pipelines.flows.causes import Journal
+
+    return Journal(run.workspace).falls()
 
 
 def _evaluate(run: Run) -> Any:
@@ -193,6 +208,7 @@ def _promote(run: Run) -> Any:
         move_alias=not inside_experiment(),
         origin=run.workspace.origin,
         receipt=run.receipt,
+        falls=_falls(run),
     )
 
 

@@ -12,8 +12,10 @@ from pipelines.stores.files import read_json, write_json
 if TYPE_CHECKING:
     from pipelines.flows.causes import Cause
     from pipelines.learning.drift import Verdict
+    from pipelines.settings import Measure
     from pipelines.steps.decide import Decision
     from pipelines.steps.ingest import Manifest
+    from pipelines.steps.outcome import Outcome
     from pipelines.steps.parity import Parity
     from pipelines.steps.promote import Promotion
     from pipelines.steps.signals import Signals
@@ -52,6 +54,7 @@ def promote(run: Run) -> Promotion:
 def look(run: Run, verdict: Verdict) -> Signals:
     """Gather what a decision rests on: alarms, incidents, new labels, and how the champion does now."""
     from pipelines.flows.causes import Journal
+    from pipelines.steps.decide import ANSWERS, DRIFT, OUTCOME
     from pipelines.steps.estimate import read_estimate
     from pipelines.steps.incidents import find_incidents
     from pipelines.steps.outcome import measure_outcome
@@ -72,8 +75,15 @@ def look(run: Run, verdict: Verdict) -> Signals:
         run.config.gate,
         run.registry,
     )
-    estimated = read_estimate(run.workspace.monitor)
-    outcome = measure_outcome(run.case, run.workspace, run.as_of, run.config.experiment.metric, platform)
+    estimated, journal = read_estimate(run.workspace.monitor), Journal(run.workspace)
+
+    def came(measure: Measure, kind: str, at_once: bool = False) -> Outcome | None:
+        after = journal.last(kind)
+        return measure_outcome(
+            run.case, run.workspace, run.as_of, measure, platform, at_once=at_once, after=after
+        )
+
+    watched = run.config.triggers.answers
     return Signals(
         alarms,
         labels,
@@ -83,8 +93,11 @@ def look(run: Run, verdict: Verdict) -> Signals:
         trained,
         verdict.since,
         trial.words(run.workspace),
-        outcome,
-        Journal(run.workspace).fall(),
+        came(run.config.experiment.metric, OUTCOME),
+        journal.fall(),
+        None if watched is None else came(watched, ANSWERS, at_once=True),
+        journal.fallen(),
+        journal.last(DRIFT),
     )
 
 

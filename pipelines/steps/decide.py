@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pipelines.learning.estimated_performance import METRIC
 from pipelines.settings import Triggers
 from pipelines.steps.incidents import Incident
+from pipelines.steps.outcome import Outcome
 from pipelines.steps.signals import Fall, Signals
 
-PERFORMANCE, OUTCOME = "performance.dropped", "outcome.dropped"
+PERFORMANCE, OUTCOME, ANSWERS = "performance.dropped", "outcome.dropped", "answers.dropped"
 DRIFT, ESTIMATED = "drift.found", "performance.estimated"
 FOLLOW_UP = "retrain.follow_up"
 LABELS, AGE = "labels.matured", "model.aged"
-FALLS = (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED)
+FALLS = (PERFORMANCE, OUTCOME, ANSWERS, DRIFT, ESTIMATED)
 KINDS = (*FALLS, FOLLOW_UP, LABELS, AGE)
 """The kinds of reasons, the gravest first."""
 
@@ -32,10 +33,15 @@ Action = Literal["retrain", "hold", "wait"]
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason to retrain: its kind, and in words."""
+    """A reason to retrain: its kind, and in words.
+
+    `since` is when a fall began, as far as is known, `version` whose performance it was.
+    """
 
     kind: str
     words: str
+    since: datetime | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,10 @@ def decide(signals: Signals, triggers: Triggers, history: Sequence[datetime], no
     if any(each.until is None for each in incidents):
         return Decision("hold", reasons, incidents)
     if not reasons:
-        return Decision("wait", (), incidents)
+        fallen = _answered(signals, triggers)
+        if fallen is None:
+            return Decision("wait", (), incidents)
+        return Decision("wait", fallen[:1], incidents, fallen[1], "there is nothing to learn of it before")
     if signals.trial is not None:
         return Decision("wait", reasons, incidents, bound=signals.trial)
     until, bound = max(_bounds(triggers, history), default=(now, ""))
@@ -130,7 +139,9 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
 
 def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reason]:
     found, estimated, came = signals.performance, signals.estimated, signals.outcome
-    if found is not None and found.fell(triggers.performance_drop):
+    # What was asked for once is followed up; it is not found again each day until another version serves.
+    known = found is not None and found.version in signals.fallen
+    if found is not None and not known and found.fell(triggers.performance_drop):
         rows = (
             f"rows of {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}"
             if found.start and found.end
@@ -140,20 +151,23 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
             PERFORMANCE,
             f"{found.metric} of version {found.version} is {found.now.value:.4f} "
             f"[{found.now.low:.4f}, {found.now.high:.4f}] on {rows}, and was {found.then:.4f} ± {found.then_half:.4f}",
+            found.start,
+            found.version,
         )
     # A day that began before the last fall was answered by what has been retrained for it.
     blamed = signals.fall is not None and came is not None and came.until - _DAY < signals.fall.found
     if came is not None and not blamed and triggers.outcome_drop and came.fell(triggers.outcome_drop):
-        yield Reason(
-            OUTCOME,
-            f"{came.metric} of what the champion answered was {came.now:.4f} in the day until "
-            f"{came.until:%Y-%m-%d %H:%M}, and {came.then:.4f} ± {came.half:.4f} is usual, after {came.days} "
-            "earlier days",
-        )
-    if signals.alarms:
+        yield _dropped(OUTCOME, came, triggers.outcome_drop)
+    answered = _answered(signals, triggers)
+    if answered is not None and answered[1] <= now:
+        yield answered[0]
+    began = datetime.fromisoformat(signals.drifting_since) if signals.drifting_since else None
+    since = None if began is None else began.replace(tzinfo=UTC)
+    known = since is not None and signals.drifted is not None and since <= signals.drifted
+    if signals.alarms and not known:
         drifting = f"drift since {signals.drifting_since}: " if signals.drifting_since else "drift: "
         more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
-        yield Reason(DRIFT, drifting + "; ".join([*signals.alarms[:SHOWN], *more]))
+        yield Reason(DRIFT, drifting + "; ".join([*signals.alarms[:SHOWN], *more]), since)
     if (
         estimated is not None
         and triggers.estimated_drop is not None
@@ -165,6 +179,23 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
             f"{estimated.now.value:.4f} [{estimated.now.low:.4f}, {estimated.now.high:.4f}], and those the model "
             f"was judged by {estimated.then.value:.4f}",
         )
+
+
+def _dropped(kind: str, found: Outcome, drop: float) -> Reason:
+    words = (
+        f"{found.metric} of what the champion answered was {found.now:.4f} in the day until "
+        f"{found.until:%Y-%m-%d %H:%M}, and {found.then:.4f} ± {found.half:.4f} is usual, after {found.days} "
+        "earlier days"
+    )
+    return Reason(kind, words, found.since(drop))
+
+
+def _answered(signals: Signals, triggers: Triggers) -> tuple[Reason, datetime] | None:
+    """Return the fall of what is answered, and when its first labels are mature; None where there is none."""
+    found, watched = signals.answered, triggers.answers
+    if found is None or watched is None or not found.fell(watched.drop):
+        return None
+    return _dropped(ANSWERS, found, watched.drop), found.taught(watched.drop)
 
 
 def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: datetime) -> int | None:

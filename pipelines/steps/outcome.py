@@ -1,11 +1,13 @@
-"""Outcome: what came of the champion's answers, day by day: the experiment's metric, without an experiment.
+"""Outcome: what the champion answered, and what came of it, day by day: an experiment's metrics, without an experiment.
 
 A metric of predictions cannot see all: where tastes turn, a model's chosen slates fail from one day to the next, while
-slates drawn at random, by which it is measured, please as many people as ever.
+slates drawn at random, by which it is measured, please as many people as ever. Nor can it see soon, where labels take
+days: a classifier that no longer finds what it used to remove says so at once.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,44 +23,76 @@ from pipelines.stores.workspace import Workspace
 BASELINE, FEWEST = 14, 7
 """Days that the newest is compared with, at most and at least."""
 GAP = 3
-"""Days between: a fall that began with them must not count among what is usual."""
+"""Days between: a fall that began with them must not count among what is usual, until it has been learned from."""
 FEWEST_REQUESTS = 100
 _DAY, _INSTANT = timedelta(days=1), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The metric on the newest 24 hours whose labels are mature, which end at `until`, and what is usual (`then`).
+    """A metric on the newest 24 hours that it is known of, which end at `until`, and what is usual (`then`).
 
     `half` is half the width of the 95 % interval of one more such day, after Student: it knows how days differ.
+    `days` counts those that are usual, `newest` holds the metric of the last days, the newest first. Labels mature
+    `lag` after what they are of.
     """
 
     metric: str
     until: datetime
-    now: float
     then: float
     half: float
     days: int
+    newest: tuple[float, ...]
+    lag: timedelta = timedelta(0)
     lower_is_better: bool = False
+
+    @property
+    def now(self) -> float:
+        """Return the metric on the newest day."""
+        return self.newest[0]
 
     def fell(self, drop: float) -> bool:
         """Say whether it got worse by more than the share `drop`, for all that days differ."""
-        worse = self.now - self.then if self.lower_is_better else self.then - self.now
+        return self._worse(self.now, drop)
+
+    def since(self, drop: float) -> datetime:
+        """Find when the days began that are all worse by so much, up to the newest."""
+        run = next(
+            (ago for ago, each in enumerate(self.newest) if not self._worse(each, drop)), len(self.newest)
+        )
+        return self.until - max(run, 1) * _DAY
+
+    def taught(self, drop: float) -> datetime:
+        """Return when a day's labels of what it fell on will be mature: before that there is nothing to learn of it."""
+        return self.since(drop) + self.lag + _DAY
+
+    def _worse(self, value: float, drop: float) -> bool:
+        worse = value - self.then if self.lower_is_better else self.then - value
         return worse - self.half > drop * abs(self.then)
 
 
 def measure_outcome(
-    case: CaseStudy, ws: Workspace, as_of: datetime, measure: Measure, platform: Platform
+    case: CaseStudy,
+    ws: Workspace,
+    as_of: datetime,
+    measure: Measure,
+    platform: Platform,
+    *,
+    at_once: bool = False,
+    after: datetime | None = None,
 ) -> Outcome | None:
     """Measure the champion's newest mature day beside two weeks that ended three days before it.
 
-    Return None where nothing is served, or a champion has answered in less than one of these weeks.
+    What is known `at_once` need not mature, and the weeks end as much earlier as labels take. Only days that began
+    `after` a moment count as usual. Return None where nothing is served, or a champion has answered in less than one
+    of these weeks.
     """
     wanted = {measure.numerator, measure.denominator}
     if case.serving is None or not wanted <= countable(case):
         return None
-    until = as_of - case.framing.attribution
-    start = until - (1 + GAP + BASELINE) * _DAY
+    lag = case.framing.attribution
+    until, gap = (as_of, GAP + math.ceil(lag / _DAY)) if at_once else (as_of - lag, GAP)
+    start = until - (1 + gap + BASELINE) * _DAY
     asked = read_requests(case, ws, start, as_of, "policy")
     asked = asked.filter((pl.col("policy") == CHAMPION) & (pl.col("time") < until)).drop("policy")
     if asked.is_empty():
@@ -68,20 +102,22 @@ def measure_outcome(
         counts.group_by(ago=(pl.lit(until - _INSTANT) - pl.col("time")).dt.total_days())
         .agg(pl.col(measure.numerator, measure.denominator).sum(), asked=pl.len())
         .filter((pl.col("asked") >= FEWEST_REQUESTS) & (pl.col(measure.denominator) > 0))
+        .select("ago", rate=pl.col(measure.numerator) / pl.col(measure.denominator))
         .sort("ago")
     )
-    usual = days.filter(pl.col("ago") > GAP)
-    if usual.height < FEWEST or days["ago"][0] != 0:
+    oldest = BASELINE + gap if after is None else (until - after) // _DAY - 1
+    usual = days.filter((pl.col("ago") > gap) & (pl.col("ago") <= oldest))["rate"].to_numpy()
+    if len(usual) < FEWEST or days["ago"][0] != 0:
         return None
-    rate = pl.col(measure.numerator) / pl.col(measure.denominator)
-    now, rates = days.select(rate).item(0, 0), usual.select(rate).to_series().to_numpy()
+    together = days.filter(pl.col("ago") == pl.int_range(pl.len()))["rate"].to_list()
     return Outcome(
         measure.name,
         until,
-        float(now),
-        float(rates.mean()),
-        _half(rates),
-        len(rates),
+        float(usual.mean()),
+        _half(usual),
+        len(usual),
+        tuple(map(float, together)),
+        lag,
         measure.lower_is_better,
     )
 

@@ -7,6 +7,7 @@ promotions cannot both win. A rejected challenger is a normal outcome.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipelines.learning.scores import Scores, score
 from pipelines.settings import CaseParams, Gate, Platform
 from pipelines.steps.evaluate import MODEL, Evaluation, read_evaluation
 from pipelines.steps.gate import CHAMPION, Judgement, Reason, judge
+from pipelines.steps.recency import SINCE
 from pipelines.steps.refit import gain_of_refit, is_refit, refit
 from pipelines.steps.run_content import origin_tags, run_content, verdict_tags
 from pipelines.steps.split import find_protocol, split
@@ -76,13 +78,14 @@ def promote(
     move_alias: bool = True,
     origin: str = "",
     receipt: Path | None = None,
+    falls: Sequence[datetime] = (),
 ) -> Promotion:
     """Judge the model of `ws`, log its run, register it, and move `champion` or `challenger` if it passes.
 
     Idempotent: the same model and evaluation against the same champion give the same run, version and
-    aliases. `origin` 'runs' never replaces a champion that another origin made. The verdict is also
-    written to `receipt`. Raise LoopError where the registry cannot be read, and, after recording it, where
-    the champion cannot be rescored.
+    aliases. `origin` 'runs' never replaces a champion that another origin made. What is fitted once more may learn
+    from what came since one of the `falls` alone. The verdict is also written to `receipt`. Raise LoopError where
+    the registry cannot be read, and, after recording it, where the champion cannot be rescored.
     """
     evaluation = _own_evaluation(ws, as_of, gate)
     with registry.lock():
@@ -90,7 +93,7 @@ def promote(
         if champion is not None and registry.judged(champion).digest == evaluation.content["model"]:
             promotion = _unchanged(champion)
         else:
-            job = _Job(case, ws, as_of, params, platform, gate, registry, evaluation, champion, origin)
+            job = _Job(case, ws, as_of, params, platform, gate, registry, evaluation, champion, origin, falls)
             promotion = _decide(job, mode, move_alias)
     if receipt is not None:
         write_json(receipt, promotion.as_json())
@@ -174,6 +177,7 @@ class _Job:
     evaluation: Evaluation
     champion: Version | None
     origin: str
+    falls: Sequence[datetime]
 
 
 def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
@@ -264,7 +268,9 @@ def _refit(job: _Job, folder: Path) -> tuple[Path | None, str]:
     content = job.evaluation.content
     case, ws, as_of, params, platform = job.case, job.ws, job.as_of, job.params, job.platform
     try:
-        made = refit(case, ws, as_of, params, platform, content["protocol"], content["model"], folder)
+        made = refit(
+            case, ws, as_of, params, platform, content["protocol"], content["model"], folder, job.falls
+        )
         gained = gain_of_refit(case, ws, as_of, params, platform, job.evaluation, folder)
     except Exception as error:  # what passed the gate serves all the same
         return (
@@ -278,7 +284,10 @@ def _refit(job: _Job, folder: Path) -> tuple[Path | None, str]:
             None,
             "it stays as judged, for fitted once more on the newest days it is worse on those very days",
         )
-    return folder, f"fitted once more until {made.record['window']['end'][:10]}"
+    alone = (
+        f", on what came since {made.record['window']['start'][:10]} alone" if SINCE in made.record else ""
+    )
+    return folder, f"fitted once more until {made.record['window']['end'][:10]}{alone}"
 
 
 def _record(

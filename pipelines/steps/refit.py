@@ -6,6 +6,7 @@ the day it begins to serve. What the gate judges is a recipe; what serves is the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from pipelines.learning.scores import Scores, score
 from pipelines.settings import CaseParams, Platform
 from pipelines.steps.evaluate import MODEL, Evaluation
 from pipelines.steps.gate import gain
-from pipelines.steps.split import find_protocol, newest, split
-from pipelines.steps.train import Trained, fit_model
+from pipelines.steps.split import by_days, find_protocol, newest, split
+from pipelines.steps.train import Trained, fit_recent
 from pipelines.stores.models import load_model
 from pipelines.stores.workspace import Workspace
 
@@ -27,8 +28,7 @@ JUDGED = "judged"
 
 def is_refit(case: CaseStudy, params: CaseParams, protocol: str) -> bool:
     """Say whether what serves is fitted once more: where asked for, and rows are divided by days alone."""
-    found = find_protocol(case, protocol)
-    return params.window.refit and found.split is None and found.hold_out is None
+    return params.window.refit and by_days(find_protocol(case, protocol))
 
 
 def refit(
@@ -40,10 +40,14 @@ def refit(
     protocol: str,
     judged: str,
     folder: Path,
+    falls: Sequence[datetime] = (),
 ) -> Trained:
-    """Fit the model on the `train_days` until `as_of` and write it to `folder`; `judged` is whose refit it is."""
+    """Fit the model on the `train_days` until `as_of` and write it to `folder`; `judged` is whose refit it is.
+
+    After `falls`, on the part of these days that tells the newest rows best.
+    """
     dataset = newest(case, ws, as_of, params, platform)
-    return fit_model(case, ws, as_of, params, protocol, dataset, folder, {JUDGED: judged})
+    return fit_recent(case, ws, as_of, params, platform, protocol, dataset, folder, falls, {JUDGED: judged})
 
 
 def gain_of_refit(

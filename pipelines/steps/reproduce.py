@@ -15,14 +15,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.case_study import CaseStudy
+from pipelines.case_study import CaseStudy, Dataset
 from pipelines.errors import DataError, LoopError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.features import build_features
 from pipelines.steps.model_card import flat
-from pipelines.steps.refit import JUDGED, refit
-from pipelines.steps.train import train, training_inputs
+from pipelines.steps.recency import SINCE
+from pipelines.steps.refit import JUDGED
+from pipelines.steps.split import newest, split
+from pipelines.steps.train import fit_model, training_inputs
 from pipelines.stores.code import library_versions
+from pipelines.stores.dataset import open_dataset
 from pipelines.stores.lake import Contents, Lake
 from pipelines.stores.models import check, read_record
 from pipelines.stores.workspace import Workspace
@@ -154,10 +157,26 @@ def _rebuild(case: CaseStudy, own: Workspace, record: Mapping[str, Any], platfor
         {"as_of": as_of, "seed": record["seed"], "window": record["days"], "train": record["params"]}
     )
     build_features(case, own, as_of)
-    protocol = record["protocol"]
+    dataset = _dataset(case, own, as_of, record, recorded, platform)
+    origin = {name: record[name] for name in (JUDGED, SINCE) if name in record}
+    return fit_model(case, own, as_of, recorded, record["protocol"], dataset, own.model, origin).digest
+
+
+def _dataset(
+    case: CaseStudy,
+    own: Workspace,
+    as_of: datetime,
+    record: Mapping[str, Any],
+    params: CaseParams,
+    platform: Platform,
+) -> Dataset:
+    """Open what the model learned from: what came since a fall, the newest days, or the protocol's own part."""
+    if SINCE in record:
+        start, end = (datetime.fromisoformat(record["window"][name]) for name in ("start", "end"))
+        return open_dataset(case, own, start, end, params.seed, platform)
     if JUDGED in record:
-        return refit(case, own, as_of, recorded, platform, protocol, record[JUDGED], own.model).digest
-    return train(case, own, as_of, recorded, platform, protocol).digest
+        return newest(case, own, as_of, params, platform)
+    return split(case, own, as_of, params, platform, record["protocol"]).train
 
 
 def _borrow(case: CaseStudy, ws: Workspace, own: Workspace) -> Workspace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -68,8 +68,9 @@ class Signals:
     `performance` is None where there is no champion, or not enough newer rows to measure it on; `estimated`
     where no estimate is applicable. `drifting_since` is the first day of the alarm (ISO), `trained` the
     moment of the last training, and `incidents` are open and closed ones since what it learned from. `trial`
-    says in words which version is on trial with live users. `outcome` is None until a champion has served for a week.
-    `fall` is the newest that a retrain was asked for.
+    says in words which version is on trial with live users. `outcome` and `answered` are None until a champion has
+    served for a week. `fall` is the newest that a retrain was asked for, `fallen` are the versions whose
+    performance fell before one was, and `drifted` is when the newest drift began that one was asked for.
     """
 
     alarms: Sequence[str]
@@ -82,6 +83,9 @@ class Signals:
     trial: str | None = None
     outcome: Outcome | None = None
     fall: Fall | None = None
+    answered: Outcome | None = None
+    fallen: Collection[str] = ()
+    drifted: datetime | None = None
 
 
 def last_training(ws: Workspace) -> tuple[datetime, datetime]:

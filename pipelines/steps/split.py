@@ -33,6 +33,11 @@ def find_protocol(case: CaseStudy, name: str) -> EvaluationProtocol:
     return case.protocols[name]
 
 
+def by_days(protocol: EvaluationProtocol) -> bool:
+    """Say whether a protocol divides rows by days alone: the newest `evaluate_days` are the test set."""
+    return protocol.split is None and protocol.hold_out is None
+
+
 def split(
     case: CaseStudy, ws: Workspace, as_of: datetime, params: CaseParams, platform: Platform, protocol: str
 ) -> Split:

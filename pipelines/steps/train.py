@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,10 @@ from pipelines.case_study import CaseStudy, Dataset
 from pipelines.errors import DataError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.partials import plan
+from pipelines.steps.recency import choose_since
 from pipelines.steps.split import split
 from pipelines.stores.code import code_digest, code_files, library_versions
+from pipelines.stores.dataset import open_dataset
 from pipelines.stores.lake import Contents, Lake, contents_digest
 from pipelines.stores.models import save_model
 from pipelines.stores.workspace import Workspace
@@ -36,14 +38,41 @@ class Trained:
 
 
 def train(
-    case: CaseStudy, ws: Workspace, as_of: datetime, params: CaseParams, platform: Platform, protocol: str
+    case: CaseStudy,
+    ws: Workspace,
+    as_of: datetime,
+    params: CaseParams,
+    platform: Platform,
+    protocol: str,
+    falls: Sequence[datetime] = (),
 ) -> Trained:
     """Fit the case's model on its training window and write it to `ws.model`.
 
-    Raise DataError where the window holds no mature label.
+    After `falls` (when each began), on the part of the window that tells the newest rows best. Raise DataError where
+    the window holds no mature label.
     """
     dataset = split(case, ws, as_of, params, platform, protocol).train
-    return fit_model(case, ws, as_of, params, protocol, dataset, ws.model)
+    return fit_recent(case, ws, as_of, params, platform, protocol, dataset, ws.model, falls)
+
+
+def fit_recent(
+    case: CaseStudy,
+    ws: Workspace,
+    as_of: datetime,
+    params: CaseParams,
+    platform: Platform,
+    protocol: str,
+    dataset: Dataset,
+    folder: Path,
+    falls: Sequence[datetime],
+    origin: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Fit the case's model on a data set, or on what came since one of the falls within it; write it to `folder`."""
+    found = choose_since(case, ws, dataset, falls, params, platform, protocol)
+    if found is not None:
+        dataset = open_dataset(case, ws, found.start, dataset.end, params.seed, platform)
+        origin = {**(origin or {}), **found.as_record()}
+    return fit_model(case, ws, as_of, params, protocol, dataset, folder, origin)
 
 
 def fit_model(

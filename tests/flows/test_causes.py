@@ -9,8 +9,9 @@ from typing import Literal
 import pytest
 
 from pipelines.flows.causes import Cause, Journal
-from pipelines.steps.decide import AGE, DRIFT, FOLLOW_UP, LABELS, OUTCOME, Decision, Reason
+from pipelines.steps.decide import AGE, DRIFT, FOLLOW_UP, LABELS, OUTCOME, PERFORMANCE, Decision, Reason
 from pipelines.steps.signals import Fall
+from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -52,6 +53,33 @@ def test_the_newest_fall_is_followed_up_from_its_own_day(journal: Journal) -> No
     first = Fall(NOW + DAY, "outcome.dropped on day 1")
     assert found(OUTCOME, 1) == found(FOLLOW_UP, 4) == found(AGE, 5) == first
     assert found(DRIFT, 6) == Fall(NOW + 6 * DAY, "drift.found on day 6")
+
+
+def test_what_fell_is_remembered_by_kind_and_version(journal: Journal) -> None:
+    """So that it is found once, and what is learned after it may be learned from what came since."""
+    assert (journal.falls(), journal.fallen(), journal.last(OUTCOME)) == ([], set(), None)
+    for day, reasons in enumerate(
+        [
+            (Reason(PERFORMANCE, "fell", NOW - 3 * DAY, "4"), Reason(OUTCOME, "fell", NOW - DAY)),
+            (Reason(LABELS, "20,000 labels matured"),),
+            (Reason(OUTCOME, "fell", NOW + DAY),),
+        ]
+    ):
+        journal.note(Decision("retrain", reasons), NOW + day * DAY)
+    assert journal.falls() == [NOW - 3 * DAY, NOW - DAY, NOW + DAY]
+    assert journal.fallen() == {"4"}
+    assert (journal.last(OUTCOME), journal.last(PERFORMANCE), journal.last(DRIFT)) == (
+        NOW + DAY, NOW - 3 * DAY, None
+    )  # fmt: skip
+
+
+def test_a_journal_of_before_reads(journal: Journal) -> None:
+    """Causes once told no reasons one by one."""
+    journal.note(RETRAIN, NOW)
+    (known,) = read_json(journal._path)
+    del known["reasons"]
+    write_json(journal._path, [known])
+    assert journal.falls() == [] and journal.history() == [NOW]
 
 
 def test_a_cause_is_sent_once(journal: Journal) -> None:

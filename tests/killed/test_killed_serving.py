@@ -129,7 +129,9 @@ def trained_on(project: Project, log: Path | None, root: Path) -> bytes:
     start = run.as_of - timedelta(days=8)
     dataset = open_dataset(run.case, ws, start, run.as_of, 0, copy.platform)
     stream = BytesIO()
-    dataset.historical(dataset.labels(), run.case.label.time).write_parquet(stream)  # IPC tells how memory was laid out
+    dataset.historical(dataset.labels(), run.case.label.time).write_parquet(
+        stream
+    )  # IPC tells how memory was laid out
     return stream.getvalue()
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.estimated_performance import EstimatedPerformance
-from pipelines.settings import Budget, Triggers
+from pipelines.settings import Budget, Triggers, Watched
 from pipelines.steps.decide import (
     AGE,
+    ANSWERS,
     DRIFT,
     ESTIMATED,
     FOLLOW_UP,
@@ -28,7 +29,15 @@ from pipelines.steps.incidents import Incident
 from pipelines.steps.outcome import Outcome
 from pipelines.steps.signals import Fall, Performance, Signals
 
-TRIGGERS = Triggers(new_labels=100, performance_drop=0.05, outcome_drop=0.1, estimated_drop=0.02, max_age=30)
+REMOVALS = Watched(name="removals_per_post", numerator="remove", drop=0.5)
+TRIGGERS = Triggers(
+    new_labels=100,
+    performance_drop=0.05,
+    outcome_drop=0.1,
+    answers=REMOVALS,
+    estimated_drop=0.02,
+    max_age=30,
+)
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
 OPEN = Incident(
@@ -52,7 +61,12 @@ def estimated(value: float, half: float = 0.002, then: float = 0.87) -> Estimate
 
 
 def outcome(now: float) -> Outcome:
-    return Outcome("watches_per_request", NOW - DAY, now, 2.0, 0.1, 14)
+    return Outcome("watches_per_request", NOW - DAY, 2.0, 0.1, 14, (now,))
+
+
+def removed(days: int) -> Outcome:
+    """Removals ended so many days ago; what a post was takes four days to be known."""
+    return Outcome("removals_per_post", NOW, 0.03, 0.005, 14, (0.001,) * days + (0.03,), 4 * DAY)
 
 
 def signals(**given: Any) -> Signals:
@@ -160,6 +174,50 @@ def test_what_comes_of_answers_falls_beyond_its_bound_and_the_days_differences(
     assert (kinds(outcome=outcome(now)) == [OUTCOME]) is told
 
 
+@pytest.mark.parametrize(("days", "told"), [(1, False), (4, False), (5, True), (9, True)])
+def test_what_is_answered_falls_and_waits_for_labels_to_learn_from(days: int, told: bool) -> None:
+    found = decided(answered=removed(days))
+    (reason,) = found.reasons
+    assert (reason.kind, reason.since) == (ANSWERS, NOW - days * DAY)
+    assert found.action == ("retrain" if told else "wait")
+    if not told:
+        assert found.until == NOW + (5 - days) * DAY
+        assert found.words.startswith(
+            f"wait until 2026-03-{20 + 5 - days} 00:00 UTC (there is nothing to learn"
+        )
+        assert kinds(answered=removed(days), new_labels=500) == [LABELS], "it holds nothing else up"
+
+
+def test_answers_are_watched_only_where_asked_for() -> None:
+    never = TRIGGERS.model_copy(update={"answers": None})
+    assert decided(triggers=never, answered=removed(9)).reasons == ()
+
+
+def test_a_fall_is_found_once_and_then_followed_up() -> None:
+    """Else a model that nothing better replaces would be trained again every day."""
+    fell = performance(0.3)
+    assert kinds(performance=fell, fallen={"2"}) == [PERFORMANCE]
+    assert kinds(performance=fell, fallen={"3"}) == []
+    drifts = {"alarms": ("heat moved",), "drifting_since": "2026-03-14"}
+    assert kinds(**drifts, drifted=NOW - 7 * DAY) == [DRIFT]
+    assert kinds(**drifts, drifted=NOW - 6 * DAY) == []
+
+
+def test_each_fall_tells_when_it_began() -> None:
+    told = decided(
+        performance=performance(0.3),
+        outcome=outcome(1),
+        answered=removed(6),
+        alarms=("heat moved",),
+        drifting_since="2026-03-14",
+    )
+    began = {each.kind: each.since for each in told.reasons}
+    assert began == {
+        PERFORMANCE: NOW - 9 * DAY, OUTCOME: NOW - 2 * DAY, ANSWERS: NOW - 6 * DAY, DRIFT: NOW - 6 * DAY
+    }  # fmt: skip
+    assert told.reasons[0].version == "3"
+
+
 @pytest.mark.parametrize(
     ("value", "half", "told"),
     [(0.90, 0.002, True), (0.88, 0.002, False), (0.90, 0.04, False), (0.80, 0.002, False)],
@@ -176,9 +234,10 @@ def test_the_gravest_reason_comes_first() -> None:
         "new_labels": 500,
         "performance": performance(0.3),
         "outcome": outcome(1),
+        "answered": removed(10),
     }
     found = kinds(**everything, estimated=estimated(0.95), trained=NOW - 40 * DAY)
-    assert KINDS == (PERFORMANCE, OUTCOME, DRIFT, ESTIMATED, FOLLOW_UP, LABELS, AGE)
+    assert KINDS == (PERFORMANCE, OUTCOME, ANSWERS, DRIFT, ESTIMATED, FOLLOW_UP, LABELS, AGE)
     assert found == [kind for kind in KINDS if kind != FOLLOW_UP]
     fall = Fall(NOW - 2 * DAY, "drift: heat moved")
     assert kinds(fall=fall, new_labels=500, trained=NOW - 40 * DAY) == [FOLLOW_UP, LABELS, AGE]

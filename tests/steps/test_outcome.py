@@ -14,6 +14,7 @@ from tiny import START, tiny_tables
 from pipelines.settings import Measure, Platform
 from pipelines.steps.outcome import BASELINE, FEWEST, FEWEST_REQUESTS, GAP, Outcome, measure_outcome
 from pipelines.stores.lake import Lake
+from pipelines.stores.schemas import polars_schema
 from pipelines.stores.workspace import Workspace
 
 CASE, DAY = served_stub.CASE, timedelta(days=1)
@@ -104,6 +105,81 @@ def test_a_day_without_answers_is_not_taken_for_the_day_before(tmp_path: Path) -
 
 def test_worse_may_be_more() -> None:
     def reported(now: float) -> Outcome:
-        return Outcome("reports", datetime(2026, 3, 1, tzinfo=UTC), now, 1.0, 0.1, 14, lower_is_better=True)
+        return Outcome(
+            "reports", datetime(2026, 3, 1, tzinfo=UTC), 1.0, 0.1, 14, (now,), lower_is_better=True
+        )
 
     assert [reported(now).fell(0.2) for now in (0.5, 1.25, 1.35)] == [False, False, True]
+
+
+def test_a_fall_began_with_the_first_of_the_days_that_are_all_worse(tmp_path: Path) -> None:
+    rates = usual(np.random.default_rng(4))
+    rates[-3:] *= 0.7
+    found = measured(lived(tmp_path, rates))
+    assert found is not None and found.fell(0.08)
+    assert found.since(0.08) == START + (DAYS - 3) * DAY
+    assert found.taught(0.08) == START + (DAYS - 2) * DAY + LAG
+    assert len(found.newest) == 1 + GAP + BASELINE and found.newest[0] == found.now
+
+
+def test_days_before_the_last_fall_are_not_usual(tmp_path: Path) -> None:
+    """A new world may never give what the old one gave: that is no second fall."""
+    rates = usual(np.random.default_rng(5))
+    rates[-FEWEST - GAP - 1 :] *= 0.7
+    ws = lived(tmp_path, rates)
+    before = measured(ws)
+    assert before is not None and before.then > 0.45
+    at = START + DAYS * DAY + LAG
+    fell = START + (DAYS - FEWEST - GAP - 1) * DAY
+    found = measure_outcome(CASE, ws, at, CLICKS, Platform(), after=fell)
+    assert found is not None and found.days == FEWEST and not found.fell(0.08)
+    assert found.then == pytest.approx(0.42, abs=0.03)
+    assert measure_outcome(CASE, ws, at, CLICKS, Platform(), after=fell + DAY) is None
+
+
+def moderated(tmp_path: Path, removed: list[int]) -> Workspace:
+    """Fill a lake with a day for each number: so many of its posts are removed, every tenth is reviewed."""
+    from pipelines.cases.harmful_content.case import CASE as HARM
+
+    rows: dict[str, list[dict[str, object]]] = {"requests": [], "impressions": []}
+    for day, count in enumerate(removed):
+        for place in range(A_DAY):
+            at = START + day * DAY + timedelta(seconds=60 * place)
+            name = f"p{day}-{place}"
+            decision = "remove" if place < count else "review" if place % 10 == 9 else "allow"
+            rows["requests"].append({"request_id": name, "request_time": at, "policy": "champion"})
+            rows["impressions"].append(
+                {"impression_id": name, "request_id": name, "impression_time": at, "decision": decision}
+            )
+            for each in rows.values():
+                each[-1]["arrived_at"] = at + timedelta(seconds=1)
+    rows["requests"] = [{**each, "text": "a post"} for each in rows["requests"]]
+    ws = Workspace(tmp_path / "live" / "harmful_content")
+    with Lake(ws.lake, HARM.tables).writing() as writer:
+        for name, each in rows.items():
+            writer.add(name, pl.DataFrame(each, schema=polars_schema(HARM.table(name).schema)))
+        writer.fold()
+        writer.commit()
+    return ws
+
+
+def test_decisions_are_known_at_once_and_told_until_their_labels_come(tmp_path: Path) -> None:
+    """A post's label takes four days: until then, and a few days more, the days before the fall are what is usual."""
+    from pipelines.cases.harmful_content.case import CASE as HARM
+
+    removals = Measure(name="removals_per_post", numerator="remove")
+    counts = [10 + day % 3 for day in range(26)] + [1] * 7
+    ws = moderated(tmp_path, counts)
+
+    def found(days: int) -> Outcome | None:
+        return measure_outcome(HARM, ws, START + days * DAY, removals, Platform(), at_once=True)
+
+    quiet = found(26)
+    assert quiet is not None and not quiet.fell(0.4)
+    assert quiet.now == (10 + 25 % 3) / A_DAY and quiet.then == pytest.approx(11 / A_DAY, rel=0.05)
+    for days in range(27, 34):
+        seen = found(days)
+        assert seen is not None and seen.fell(0.4), f"on day {days}"
+        assert seen.since(0.4) == START + 26 * DAY
+        assert seen.taught(0.4) == START + 31 * DAY
+    assert measure_outcome(HARM, ws, START + 14 * DAY, removals, Platform(), at_once=True) is None

@@ -106,4 +106,5 @@ SERVING = Serving(
     ready=ready,
     fallback=fallback,
     told=PostTold,
+    decisions=DECISIONS,
 )

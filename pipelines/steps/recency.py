@@ -1,0 +1,155 @@
+"""Recency: after a fall, learn from what came since it alone, where that tells the newest rows better.
+
+A window of weeks still holds the days before the world changed, and for long they outnumber those since. Which to learn
+from is found out on people whom neither model has seen: the window is the one with the least error on the newest
+examples (Klinkenberg and Joachims, "Detecting concept drift with support vector machines", ICML 2000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from pipelines.case_study import CaseStudy, Dataset, Measured
+from pipelines.errors import DataError
+from pipelines.learning.scores import score
+from pipelines.settings import CaseParams, Platform, parse
+from pipelines.steps.gate import gain
+from pipelines.steps.split import by_days, find_protocol
+from pipelines.stores.dataset import open_dataset
+from pipelines.stores.workspace import Workspace
+
+SINCE = "since"
+"""In a model's record: the choice, where it learned from what came since a fall."""
+MOST_FALLS = 3
+HELD_OUT = 3
+"""One in so many people."""
+FEWEST_UNITS = 50
+_WHOLE, _RESAMPLES = "whole", 200
+_ONE_ERROR = 0.68
+"""Confidence of an interval of one standard error: the whole window stays unless it is worse by more."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Since when to learn, and the primary metric on unseen people's newest rows: so, and from the whole window."""
+
+    start: datetime
+    metric: str
+    alone: float
+    whole: float
+    units: int
+
+    @property
+    def words(self) -> str:
+        """Say what was chosen, and why."""
+        return (
+            f"learned from what came since {self.start:%Y-%m-%d} alone ({self.metric} {self.alone:.4f}, and "
+            f"{self.whole:.4f} from the whole window, on {self.units:,} units that neither had seen)"
+        )
+
+    def as_record(self) -> dict[str, Any]:
+        """Return what a model's record tells of it."""
+        found = {"start": self.start.isoformat(), "metric": self.metric, "units": self.units}
+        return {SINCE: {**found, "alone": self.alone, "whole": self.whole}}
+
+
+def choose_since(
+    case: CaseStudy,
+    ws: Workspace,
+    whole: Dataset,
+    falls: Sequence[datetime],
+    params: CaseParams,
+    platform: Platform,
+    protocol: str,
+) -> Choice | None:
+    """Choose one of the newest falls within a window, to learn from what came since it; None: from the whole window.
+
+    Windows that are not divided by days, or too small to tell, stay whole.
+    """
+    starts = sorted({fall for fall in falls if whole.start < fall < whole.end})[-MOST_FALLS:]
+    if not starts or not by_days(find_protocol(case, protocol)):
+        return None
+
+    def windowed(start: datetime) -> Dataset:
+        return open_dataset(case, ws, start, whole.end, params.seed, platform)
+
+    windows = {_WHOLE: whole, **{start.isoformat(): windowed(start) for start in starts}}
+    return _best(
+        case, _measure_all(case, windows, windows[starts[-1].isoformat()], params, protocol), params.seed
+    )
+
+
+def _measure_all(
+    case: CaseStudy, windows: Mapping[str, Dataset], newest: Dataset, params: CaseParams, protocol: str
+) -> dict[str, Measured]:
+    """Learn from each window without the people held out, and measure on their newest rows, where there are enough."""
+    settings = parse(case.params, params.train, f"params of {case.name}: train")
+    person, measure = _person(case), find_protocol(case, protocol).measure
+    others, test = _People(windows[_WHOLE], person, False), _People(newest, person, True)
+    reached = {}
+    for name, window in windows.items():
+        # Too few rows to learn from, or to be measured on: that window is none to choose.
+        with suppress(DataError):
+            model = case.fit(_People(window, person, False), settings).model
+            reached[name] = measure(model, others, test, None)
+    return reached
+
+
+def _best(case: CaseStudy, reached: Mapping[str, Measured], seed: int) -> Choice | None:
+    """Name the best window, if it is better than the whole one by more than a standard error."""
+    primary = case.framing.primary_metric
+    known = {name: each for name, each in reached.items() if primary in each.statistics}
+    if _WHOLE not in known or len(known[_WHOLE].statistics[primary].units) < FEWEST_UNITS:
+        return None
+    scores = score(known, primary, _RESAMPLES, seed)
+    found: list[tuple[float, str]] = []
+    for name in known:
+        gained = gain(scores, case.framing, primary, name, _WHOLE)
+        if gained is not None and gained.estimate(_ONE_ERROR).low > 0:
+            found.append((gained.value, name))
+    if not found:
+        return None
+    _, best = max(found)
+    alone, before = scores.get(best, primary), scores.get(_WHOLE, primary)
+    assert alone is not None and before is not None
+    return Choice(datetime.fromisoformat(best), primary, alone.value, before.value, alone.n)
+
+
+def _person(case: CaseStudy) -> str:
+    """Name the column that tells people apart; where none does, that of the examples."""
+    acting = case.contributions.actor if case.contributions is not None else ()
+    return acting[0] if acting else case.label.keys[0]
+
+
+class _People:
+    """A data set of the people held out, or of all others, by a hash of a column that its tables and labels share."""
+
+    def __init__(self, seen: Dataset, person: str, held: bool) -> None:
+        self._seen, self._person, self._held = seen, person, held
+
+    def table(self, name: str) -> pl.LazyFrame:
+        rows = self._seen.table(name)
+        return rows.filter(self._mine) if self._person in rows.collect_schema() else rows
+
+    def labels(self) -> pl.DataFrame:
+        return self._labels
+
+    @cached_property
+    def _labels(self) -> pl.DataFrame:
+        return self._seen.labels().filter(self._mine)
+
+    @property
+    def _mine(self) -> pl.Expr:
+        who = pl.col(self._person)
+        held = who.is_not_null() & (who.hash(seed=self._seen.seed) % HELD_OUT == 0)
+        return held if self._held else ~held
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._seen, name)
