@@ -3,8 +3,9 @@
 The linear model learns from the shares of the reviewers' votes: a post that one of three called hateful tells
 more than its verdict. The trees go on from its logits. Which posts are reviewed depends on reports and words,
 which the model sees, and on chance: given those, reviewed posts are like any others, so learning needs no weights.
-Thresholds speak of all posts, so they weigh each by one over the probability that it was reviewed. Calibration and
-thresholds are chosen on the folds' own predictions; then both stages are fitted to all rows.
+Thresholds speak of all posts, so they weigh each by one over the probability that it was reviewed, and of those that
+are to come, so they weigh each by how new it is. Calibration and thresholds are chosen on the folds' own predictions;
+then both stages are fitted to all rows.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def fit(dataset: Dataset, params: HarmParams) -> Fitted:
     calibration = job.calibration(logits, job.labels)
     trees = tuple(job.trees(rows, moved(text, base), column, harms, everyone) for column in range(len(harms)))
     chance = calibrated(logits, calibration)
-    columns = [(chance[:, k], job.labels[:, k], job.weights) for k in range(len(harms))]
+    weights = job.weights * newness(reviewed.posts["time"], params.threshold_half_life)
+    columns = [(chance[:, k], job.labels[:, k], weights) for k in range(len(harms))]
     remove = {
         h: threshold_at_precision(*each, params.precision) for h, each in zip(harms, columns, strict=True)
     }
@@ -137,6 +139,13 @@ class _Job:
             for k in range(logits.shape[1])
         ]
         return np.array([[each.weights[0, 0], each.bias[0]] for each in fits])
+
+
+def newness(times: pl.Series, half_life: float) -> Floats:
+    """Weigh rows by how new they are, (n,): half as much each `half_life` days; alike where no time is told."""
+    time = pl.col("time")
+    days = (time.max() - time).dt.total_seconds().fill_null(0) / 86_400
+    return pl.DataFrame({"time": times}).select(0.5 ** (days / half_life)).to_series().to_numpy()
 
 
 def _tree_options(params: HarmParams, seed: int) -> dict[str, Any]:

@@ -44,5 +44,7 @@ class HarmParams(Frozen):
     """Parts of the training window, each scored by models that have not seen it."""
     precision: float = Field(default=0.8, gt=0, lt=1)
     """Of what a threshold removes, the share that must be harmful."""
+    threshold_half_life: float = Field(default=4.0, gt=0)
+    """Days after which a post has half a say in the thresholds: what is posted changes sooner than what is harmful."""
     least_positives: int = Field(default=20, ge=1)
     """A class with fewer examples in the training window is not learned."""

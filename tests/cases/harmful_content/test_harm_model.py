@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from tiny_project import tiny_project
 
-from pipelines.cases.harmful_content.fitting import fit
+from pipelines.cases.harmful_content.fitting import fit, newness
 from pipelines.cases.harmful_content.heuristics import Reports
 from pipelines.cases.harmful_content.linear import balanced
 from pipelines.cases.harmful_content.model import HarmModel, file_under
@@ -102,6 +102,16 @@ def test_thresholds_decide(model: HarmModel) -> None:
     scores[0, 0], scores[1, 1], scores[2, 1] = 0.99, 0.9, 0.7
     assert strict.removes(scores).tolist() == [False, True, False, False]
     assert strict.names(scores).tolist() == [1, 2, 2, 0]
+
+
+def test_new_posts_have_more_say_in_thresholds() -> None:
+    day = datetime(2026, 2, 1, tzinfo=UTC)
+    times = pl.Series(
+        [day, day + timedelta(days=8), day + timedelta(days=4), None], dtype=pl.Datetime("us", "UTC")
+    )
+    assert newness(times, half_life=4.0).tolist() == [0.25, 1.0, 0.5, 1.0]
+    assert newness(times.clear(), 4.0).shape == (0,)
+    assert newness(pl.Series([None, None], dtype=pl.Datetime("us", "UTC")), 4.0).tolist() == [1.0, 1.0]
 
 
 def test_a_post_is_filed_under_what_exceeds_its_threshold_most() -> None:
