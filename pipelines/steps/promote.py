@@ -22,7 +22,7 @@ from pipelines.steps.gate import CHAMPION, Judgement, Reason, judge
 from pipelines.steps.recency import SINCE
 from pipelines.steps.refit import gain_of_refit, is_refit, refit
 from pipelines.steps.run_content import origin_tags, run_content, verdict_tags
-from pipelines.steps.split import find_protocol, split
+from pipelines.steps.split import by_days, find_protocol, split
 from pipelines.stores import registry as aliases
 from pipelines.stores.files import write_json
 from pipelines.stores.models import check, load_model, read_record
@@ -236,8 +236,12 @@ def _blocked(job: _Job, error: Exception) -> tuple[Decision, str]:
 
 
 def _judge(job: _Job, scores: Scores) -> Judgement:
-    """Ask the gate, and refuse a model that was rolled back: the gate's figures did not find it out."""
-    rival = None if job.champion is None else CHAMPION
+    """Ask the gate, and refuse a model that was rolled back: the gate's figures did not find it out.
+
+    After a fall within the rows, the champion is no measure: both were learned before it, and which of them fails less
+    at what neither knows says nothing of the recipe that will serve.
+    """
+    rival = None if job.champion is None or _fallen(job) is not None else CHAMPION
     judgement = judge(scores, job.case.framing, job.gate, MODEL, job.evaluation.heuristic, rival)
     holding = job.registry.holding(str(job.evaluation.content["model"]))
     known = next((version for version in holding if ROLLED_BACK in version.tags), None)
@@ -250,8 +254,19 @@ def _judge(job: _Job, scores: Scores) -> Judgement:
     return Judgement((*judgement.reasons, Reason("history", False, words)))
 
 
+def _fallen(job: _Job) -> datetime | None:
+    """Return when the newest fall began within the rows that the model is judged by."""
+    protocol = job.evaluation.content["protocol"]
+    if not by_days(find_protocol(job.case, protocol)):
+        return None
+    test = split(job.case, job.ws, job.as_of, job.params, job.platform, protocol).test
+    return max((fall for fall in job.falls if test.start <= fall < test.end), default=None)
+
+
 def _decision(judgement: Judgement, job: _Job, mode: str, move_alias: bool) -> tuple[Decision, str]:
     words, champion = judgement.words, job.champion
+    if champion is not None and (fall := _fallen(job)) is not None:
+        words += f"; not held to the champion, for both were learned before the fall of {fall:%Y-%m-%d}"
     if not judgement.passed:
         return "rejected", words
     if not move_alias:

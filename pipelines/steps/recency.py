@@ -7,20 +7,20 @@ examples (Klinkenberg and Joachims, "Detecting concept drift with support vector
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
 
 from pipelines.case_study import CaseStudy, Dataset, Measured
 from pipelines.errors import DataError
-from pipelines.learning.scores import score
 from pipelines.settings import CaseParams, Platform, parse
-from pipelines.steps.gate import gain
 from pipelines.steps.split import by_days, find_protocol
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.workspace import Workspace
@@ -31,9 +31,8 @@ MOST_FALLS = 3
 HELD_OUT = 3
 """One in so many people."""
 FEWEST_UNITS = 50
-_WHOLE, _RESAMPLES = "whole", 200
-_ONE_ERROR = 0.68
-"""Confidence of an interval of one standard error: the whole window stays unless it is worse by more."""
+_WHOLE = "whole"
+_DAY, _NEVER = timedelta(days=1), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,6 @@ class Choice:
     alone: float
     whole: float
     units: int
-
-    @property
-    def words(self) -> str:
-        """Say what was chosen, and why."""
-        return (
-            f"learned from what came since {self.start:%Y-%m-%d} alone ({self.metric} {self.alone:.4f}, and "
-            f"{self.whole:.4f} from the whole window, on {self.units:,} units that neither had seen)"
-        )
 
     def as_record(self) -> dict[str, Any]:
         """Return what a model's record tells of it."""
@@ -73,7 +64,7 @@ def choose_since(
 
     Windows that are not divided by days, or too small to tell, stay whole.
     """
-    starts = sorted({fall for fall in falls if whole.start < fall < whole.end})[-MOST_FALLS:]
+    starts = _apart(fall for fall in falls if whole.start < fall < whole.end)[-MOST_FALLS:]
     if not starts or not by_days(find_protocol(case, protocol)):
         return None
 
@@ -81,9 +72,7 @@ def choose_since(
         return open_dataset(case, ws, start, whole.end, params.seed, platform)
 
     windows = {_WHOLE: whole, **{start.isoformat(): windowed(start) for start in starts}}
-    return _best(
-        case, _measure_all(case, windows, windows[starts[-1].isoformat()], params, protocol), params.seed
-    )
+    return _best(case, _measure_all(case, windows, windows[starts[-1].isoformat()], params, protocol))
 
 
 def _measure_all(
@@ -102,24 +91,26 @@ def _measure_all(
     return reached
 
 
-def _best(case: CaseStudy, reached: Mapping[str, Measured], seed: int) -> Choice | None:
-    """Name the best window, if it is better than the whole one by more than a standard error."""
-    primary = case.framing.primary_metric
-    known = {name: each for name, each in reached.items() if primary in each.statistics}
-    if _WHOLE not in known or len(known[_WHOLE].statistics[primary].units) < FEWEST_UNITS:
+def _best(case: CaseStudy, reached: Mapping[str, Measured]) -> Choice | None:
+    """Name the best window, if it is not the whole one."""
+    primary, sign = case.framing.primary_metric, case.framing.sign(case.framing.primary_metric)
+    known = {name: each.statistics[primary] for name, each in reached.items() if primary in each.statistics}
+    if _WHOLE not in known or len(known[_WHOLE].units) < FEWEST_UNITS:
         return None
-    scores = score(known, primary, _RESAMPLES, seed)
-    found: list[tuple[float, str]] = []
-    for name in known:
-        gained = gain(scores, case.framing, primary, name, _WHOLE)
-        if gained is not None and gained.estimate(_ONE_ERROR).low > 0:
-            found.append((gained.value, name))
-    if not found:
+    values = {name: float(each.estimate()) for name, each in known.items()}
+    told = [name for name in values if math.isfinite(values[name])]
+    best = max(told, key=lambda name: sign * values[name], default=_WHOLE)
+    if best == _WHOLE:
         return None
-    _, best = max(found)
-    alone, before = scores.get(best, primary), scores.get(_WHOLE, primary)
-    assert alone is not None and before is not None
-    return Choice(datetime.fromisoformat(best), primary, alone.value, before.value, alone.n)
+    return Choice(
+        datetime.fromisoformat(best), primary, values[best], values[_WHOLE], len(known[_WHOLE].units)
+    )
+
+
+def _apart(falls: Iterable[datetime]) -> list[datetime]:
+    """Sort falls, and of those that began within a day keep the last: it is the one that knew it best."""
+    later = pairwise([*sorted(set(falls)), _NEVER])
+    return [each for each, following in later if following - each >= _DAY]
 
 
 def _person(case: CaseStudy) -> str:
