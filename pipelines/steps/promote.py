@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,13 @@ from pipelines.case_study import CaseStudy
 from pipelines.errors import LoopError
 from pipelines.learning.scores import Scores, score
 from pipelines.settings import CaseParams, Gate, Platform
+from pipelines.steps.contest import meet
 from pipelines.steps.evaluate import MODEL, Evaluation, read_evaluation
 from pipelines.steps.gate import CHAMPION, Judgement, Reason, judge
-from pipelines.steps.recency import SINCE
+from pipelines.steps.recency import SINCE, Choice, choose_since
 from pipelines.steps.refit import gain_of_refit, is_refit, refit
 from pipelines.steps.run_content import origin_tags, run_content, verdict_tags
-from pipelines.steps.split import by_days, find_protocol, split
+from pipelines.steps.split import find_protocol, newest, split
 from pipelines.stores import registry as aliases
 from pipelines.stores.files import write_json
 from pipelines.stores.models import check, load_model, read_record
@@ -179,6 +181,24 @@ class _Job:
     origin: str
     falls: Sequence[datetime]
 
+    @property
+    def protocol(self) -> str:
+        return str(self.evaluation.content["protocol"])
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        """Choose what the model that serves is to learn from."""
+        whole = newest(self.case, self.ws, self.as_of, self.params, self.platform)
+        return choose_since(self.case, self.ws, whole, self.falls, self.params, self.platform, self.protocol)
+
+    @cached_property
+    def fall(self) -> datetime | None:
+        """Find when the newest fall began within the rows that judge, where what serves has learned from those too."""
+        if not is_refit(self.case, self.params, self.protocol):
+            return None
+        test = split(self.case, self.ws, self.as_of, self.params, self.platform, self.protocol).test
+        return max((fall for fall in self.falls if test.start <= fall < test.end), default=None)
+
 
 def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
     scores, judgement = job.evaluation.scores, None
@@ -238,11 +258,13 @@ def _blocked(job: _Job, error: Exception) -> tuple[Decision, str]:
 def _judge(job: _Job, scores: Scores) -> Judgement:
     """Ask the gate, and refuse a model that was rolled back: the gate's figures did not find it out.
 
-    After a fall within the rows, the champion is no measure: both were learned before it, and which of them fails less
-    at what neither knows says nothing of the recipe that will serve.
+    After a fall within the rows, people decide whom the recipe has not seen, where there are enough of them.
     """
-    rival = None if job.champion is None or _fallen(job) is not None else CHAMPION
+    contest = _contest(job)
+    rival = None if job.champion is None else CHAMPION
     judgement = judge(scores, job.case.framing, job.gate, MODEL, job.evaluation.heuristic, rival)
+    if contest is not None:
+        judgement = Judgement((contest,))
     holding = job.registry.holding(str(job.evaluation.content["model"]))
     known = next((version for version in holding if ROLLED_BACK in version.tags), None)
     if known is None:
@@ -254,19 +276,33 @@ def _judge(job: _Job, scores: Scores) -> Judgement:
     return Judgement((*judgement.reasons, Reason("history", False, words)))
 
 
-def _fallen(job: _Job) -> datetime | None:
-    """Return when the newest fall began within the rows that the model is judged by."""
-    protocol = job.evaluation.content["protocol"]
-    if not by_days(find_protocol(job.case, protocol)):
+def _contest(job: _Job) -> Reason | None:
+    """After a fall, let the recipe meet the champion on rows since that neither knows; None where there are too few."""
+    champion, case = job.champion, job.case
+    if champion is None or job.fall is None:
         return None
-    test = split(job.case, job.ws, job.as_of, job.params, job.platform, protocol).test
-    return max((fall for fall in job.falls if test.start <= fall < test.end), default=None)
+    whole = newest(case, job.ws, job.as_of, job.params, job.platform).start
+    start = whole if job.choice is None else job.choice.start
+    unseen = max(job.fall, datetime.fromisoformat(champion.tags["as_of"]))
+    if unseen >= job.as_of:
+        return None
+    rival = load_model(case, job.registry.load(champion))
+    found = meet(
+        case, job.ws, job.as_of, start, unseen, rival, job.params, job.platform, job.protocol, job.gate
+    )
+    if found is None:
+        return None
+    how = f"{abs(found.value):.4f} {'better' if found.value >= 0 else 'worse'}"
+    words = (
+        f"after the fall of {job.fall:%Y-%m-%d} the recipe's {case.framing.primary_metric} is {how} than the "
+        f"champion's (gain in [{found.low:.4f}, {found.high:.4f}]) on {found.n:,} units since {unseen:%Y-%m-%d} of "
+        "people whom it had not seen"
+    )
+    return Reason(CHAMPION, found.value >= 0, words, found)
 
 
 def _decision(judgement: Judgement, job: _Job, mode: str, move_alias: bool) -> tuple[Decision, str]:
     words, champion = judgement.words, job.champion
-    if champion is not None and (fall := _fallen(job)) is not None:
-        words += f"; not held to the champion, for both were learned before the fall of {fall:%Y-%m-%d}"
     if not judgement.passed:
         return "rejected", words
     if not move_alias:
@@ -283,9 +319,7 @@ def _refit(job: _Job, folder: Path) -> tuple[Path | None, str]:
     content = job.evaluation.content
     case, ws, as_of, params, platform = job.case, job.ws, job.as_of, job.params, job.platform
     try:
-        made = refit(
-            case, ws, as_of, params, platform, content["protocol"], content["model"], folder, job.falls
-        )
+        made = refit(case, ws, as_of, params, platform, job.protocol, content["model"], folder, job.choice)
         gained = gain_of_refit(case, ws, as_of, params, platform, job.evaluation, folder)
     except Exception as error:  # what passed the gate serves all the same
         return (

@@ -80,13 +80,13 @@ def _measure_all(
 ) -> dict[str, Measured]:
     """Learn from each window without the people held out, and measure on their newest rows, where there are enough."""
     settings = parse(case.params, params.train, f"params of {case.name}: train")
-    person, measure = _person(case), find_protocol(case, protocol).measure
-    others, test = _People(windows[_WHOLE], person, False), _People(newest, person, True)
+    who, measure = person(case), find_protocol(case, protocol).measure
+    others, test = People(windows[_WHOLE], who, False), People(newest, who, True)
     reached = {}
     for name, window in windows.items():
         # Too few rows to learn from, or to be measured on: that window is none to choose.
         with suppress(DataError):
-            model = case.fit(_People(window, person, False), settings).model
+            model = case.fit(People(window, who, False), settings).model
             reached[name] = measure(model, others, test, None)
     return reached
 
@@ -113,13 +113,13 @@ def _apart(falls: Iterable[datetime]) -> list[datetime]:
     return [each for each, following in later if following - each >= _DAY]
 
 
-def _person(case: CaseStudy) -> str:
+def person(case: CaseStudy) -> str:
     """Name the column that tells people apart; where none does, that of the examples."""
     acting = case.contributions.actor if case.contributions is not None else ()
     return acting[0] if acting else case.label.keys[0]
 
 
-class _People:
+class People:
     """A data set of the people held out, or of all others, by a hash of a column that its tables and labels share."""
 
     def __init__(self, seen: Dataset, person: str, held: bool) -> None:

@@ -6,7 +6,6 @@ the day it begins to serve. What the gate judges is a recipe; what serves is the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,9 +15,11 @@ from pipelines.learning.scores import Scores, score
 from pipelines.settings import CaseParams, Platform
 from pipelines.steps.evaluate import MODEL, Evaluation
 from pipelines.steps.gate import gain
+from pipelines.steps.recency import Choice
 from pipelines.steps.split import by_days, find_protocol, newest, split
-from pipelines.steps.train import Trained, fit_recent
-from pipelines.stores.models import load_model
+from pipelines.steps.train import Trained, fit_chosen
+from pipelines.stores.dataset import open_dataset
+from pipelines.stores.models import load_model, read_record
 from pipelines.stores.workspace import Workspace
 
 REFIT = "refit"
@@ -40,14 +41,14 @@ def refit(
     protocol: str,
     judged: str,
     folder: Path,
-    falls: Sequence[datetime] = (),
+    choice: Choice | None = None,
 ) -> Trained:
     """Fit the model on the `train_days` until `as_of` and write it to `folder`; `judged` is whose refit it is.
 
-    After `falls`, on the part of these days that tells the newest rows best.
+    After a fall, on the part of these days that was chosen.
     """
-    dataset = newest(case, ws, as_of, params, platform)
-    return fit_recent(case, ws, as_of, params, platform, protocol, dataset, folder, falls, {JUDGED: judged})
+    dataset, origin = newest(case, ws, as_of, params, platform), {JUDGED: judged}
+    return fit_chosen(case, ws, as_of, params, platform, protocol, dataset, folder, choice, origin)
 
 
 def gain_of_refit(
@@ -61,15 +62,18 @@ def gain_of_refit(
 ) -> Estimate | None:
     """Measure how much better a refit is than the judged model on rows that it alone has seen.
 
-    It can only find out what went wrong: a refit that is surely worse on its own rows must not serve.
+    It can only find out what went wrong: a refit that is surely worse on its own rows must not serve. What has learned
+    from what came since a fall alone has none from before it.
     """
-    content = evaluation.content
+    content, primary = evaluation.content, case.framing.primary_metric
     divided = split(case, ws, as_of, params, platform, content["protocol"])
     measure = find_protocol(case, content["protocol"]).measure
-    measured = measure(load_model(case, folder), divided.train, divided.test, None)
-    primary = case.framing.primary_metric
-    scores: Scores = evaluation.scores.merged(
-        score({REFIT: measured}, primary, content["resamples"], content["seed"])
-    )
+    models, test, known = {REFIT: load_model(case, folder)}, divided.test, evaluation.scores
+    begun = datetime.fromisoformat(read_record(folder)["window"]["start"])
+    if begun > test.start:
+        models, known = {**models, MODEL: load_model(case, ws.model)}, Scores({}, {})
+        test = open_dataset(case, ws, begun, as_of, params.seed, platform)
+    measured = {name: measure(model, divided.train, test, None) for name, model in models.items()}
+    scores = known.merged(score(measured, primary, content["resamples"], content["seed"]))
     found = gain(scores, case.framing, primary, REFIT, MODEL)
     return None if found is None else found.estimate(content["confidence"])

@@ -14,7 +14,7 @@ from pipelines.case_study import CaseStudy, Dataset
 from pipelines.errors import DataError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.partials import plan
-from pipelines.steps.recency import choose_since
+from pipelines.steps.recency import Choice, choose_since
 from pipelines.steps.split import split
 from pipelines.stores.code import code_digest, code_files, library_versions
 from pipelines.stores.dataset import open_dataset
@@ -52,10 +52,11 @@ def train(
     the window holds no mature label.
     """
     dataset = split(case, ws, as_of, params, platform, protocol).train
-    return fit_recent(case, ws, as_of, params, platform, protocol, dataset, ws.model, falls)
+    choice = choose_since(case, ws, dataset, falls, params, platform, protocol)
+    return fit_chosen(case, ws, as_of, params, platform, protocol, dataset, ws.model, choice)
 
 
-def fit_recent(
+def fit_chosen(
     case: CaseStudy,
     ws: Workspace,
     as_of: datetime,
@@ -64,14 +65,13 @@ def fit_recent(
     protocol: str,
     dataset: Dataset,
     folder: Path,
-    falls: Sequence[datetime],
+    choice: Choice | None,
     origin: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Fit the case's model on a data set, or on what came since one of the falls within it; write it to `folder`."""
-    found = choose_since(case, ws, dataset, falls, params, platform, protocol)
-    if found is not None:
-        dataset = open_dataset(case, ws, found.start, dataset.end, params.seed, platform)
-        origin = {**(origin or {}), **found.as_record()}
+    """Fit the case's model on a data set, or on what came since the chosen moment within it; write it to `folder`."""
+    if choice is not None:
+        dataset = open_dataset(case, ws, choice.start, dataset.end, params.seed, platform)
+        origin = {**(origin or {}), **choice.as_record()}
     return fit_model(case, ws, as_of, params, protocol, dataset, folder, origin)
 
 

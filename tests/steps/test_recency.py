@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipelines.case_study import CaseStudy, Contributions, Dataset, Fitted, Meas
 from pipelines.errors import DataError
 from pipelines.settings import Gate, Platform
 from pipelines.steps.evaluate import evaluate
-from pipelines.steps.promote import Promotion, promote
+from pipelines.steps.promote import promote
 from pipelines.steps.recency import HELD_OUT, Choice, choose_since
 from pipelines.steps.reproduce import reproduce
 from pipelines.steps.split import newest
@@ -201,26 +201,6 @@ def test_what_is_fitted_once_more_chooses_for_itself(stub: None, tmp_path: Path,
     assert isinstance(model, Halves) and model.cold > 0.8 > 0.2 > model.hot
     found = reproduce(CHANGING, ws, folder, params, PLATFORM, tmp_path / "scratch")
     assert found.same, found.summary()
-
-
-@pytest.mark.parametrize(("ago", "held"), [(3, False), (7, False), (8, True)])
-def test_models_of_before_a_fall_are_not_held_to_each_other_by_what_came_since(
-    breakdown: Workspace, registry: Registry, ago: int, held: bool
-) -> None:
-    """Which of them fails less at what neither knows says nothing; the heuristics still have to be beaten."""
-    gate = Gate(resamples=200)
-
-    def promoted(skill: float, falls: Sequence[datetime]) -> Promotion:
-        params = stub_case.params(skill=skill)
-        train(CASE, breakdown, AS_OF, params, PLATFORM, "logged")
-        evaluate(CASE, breakdown, AS_OF, params, PLATFORM, "logged", gate=gate)
-        return promote(CASE, breakdown, AS_OF, params, PLATFORM, gate, registry, origin="runs", falls=falls)
-
-    assert promoted(0.9, []).decision == "promoted"
-    worse = promoted(0.6, [AS_OF - ago * DAY])  # the newest 7 days are the test
-    assert worse.decision == ("rejected" if held else "promoted")
-    assert ("not held to the champion" in worse.why) is not held
-    assert promoted(0.0, [AS_OF - ago * DAY]).decision == "rejected"
 
 
 def test_nobody_who_acts_is_on_both_sides(stub: None, tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""After a fall, people whom the recipe has not seen decide between it and the champion, by what neither knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+import stub_case
+from stub_case import AS_OF, CASE, DAY
+
+from pipelines.case_study import CaseStudy, Dataset, Fitted, Measured, Model
+from pipelines.errors import DataError
+from pipelines.settings import Gate, Platform
+from pipelines.steps.evaluate import evaluate
+from pipelines.steps.promote import Promotion, promote
+from pipelines.steps.train import train
+from pipelines.stores.registry import Registry
+from pipelines.stores.workspace import Workspace
+
+PLATFORM, GATE = Platform(), Gate(resamples=200)
+TOLD = "of people whom it had not seen"
+
+
+def promoted(
+    ws: Workspace,
+    registry: Registry,
+    skill: float,
+    falls: Sequence[datetime] = (),
+    *,
+    case: CaseStudy = CASE,
+    again: bool = True,
+    at: datetime = AS_OF,
+) -> Promotion:
+    """Judge the recipe of a skill; the newest 7 days are the test."""
+    plain = stub_case.params(skill=skill)
+    params = plain.model_copy(update={"window": plain.window.model_copy(update={"refit": again})})
+    train(case, ws, at, params, PLATFORM, "logged")
+    evaluate(case, ws, at, params, PLATFORM, "logged", gate=GATE)
+    return promote(case, ws, at, params, PLATFORM, GATE, registry, origin="runs", falls=falls)
+
+
+@pytest.mark.parametrize(("skill", "decision"), [(0.6, "rejected"), (0.95, "promoted")])
+def test_after_a_fall_the_better_recipe_wins_on_people_it_has_not_seen(
+    breakdown: Workspace, registry: Registry, skill: float, decision: str
+) -> None:
+    promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
+    found = promoted(breakdown, registry, skill, [AS_OF - 5 * DAY])
+    assert found.decision == decision
+    (reason,) = found.reasons
+    assert reason.check == "champion" and reason.estimate is not None
+    assert reason.words.startswith("after the fall of 2026-02-24 the recipe's closeness is 0.")
+    assert TOLD in reason.words and "since 2026-02-24" in reason.words
+    assert 70 <= reason.estimate.n <= 130, "a third of five days' readings"
+
+
+def test_what_was_learned_before_the_fall_does_not_count(breakdown: Workspace, registry: Registry) -> None:
+    """A recipe may be judged by days that it fails on as the champion does, and still have learned the new world."""
+
+    def measure(model: Model, train: Dataset, test: Dataset, judge: Any) -> Measured:
+        whole_days = test.labels().height > 300
+        found = stub_case.measure(model, train, test, judge)
+        worse = {name: replace(each, values=-each.values) for name, each in found.statistics.items()}
+        return replace(found, statistics=worse) if whole_days else found
+
+    logged = replace(CASE.protocols["logged"], measure=measure)
+    case = replace(CASE, protocols={"logged": logged})
+    promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
+    assert promoted(breakdown, registry, 0.95, case=case).decision == "rejected"
+    assert promoted(breakdown, registry, 0.96, [AS_OF - 5 * DAY], case=case).decision == "promoted"
+
+
+@pytest.mark.parametrize("ago", [8, 12])
+def test_once_the_judged_days_all_came_after_the_fall_they_judge(
+    breakdown: Workspace, registry: Registry, ago: int
+) -> None:
+    promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
+    found = promoted(breakdown, registry, 0.95, [AS_OF - ago * DAY])
+    assert found.decision == "promoted" and TOLD not in found.why
+
+
+def test_where_it_cannot_be_told_the_judged_days_judge(breakdown: Workspace, registry: Registry) -> None:
+    promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
+    few = promoted(breakdown, registry, 0.95, [AS_OF - 2 * DAY])  # a third of two days: fewer than fifty
+    assert few.decision == "promoted" and TOLD not in few.why
+    plain = promoted(breakdown, registry, 0.97, [AS_OF - 5 * DAY], again=False)  # it serves as it was judged
+    assert TOLD not in plain.why
+    first = promoted(breakdown, registry, 0.98, [AS_OF - 5 * DAY])  # the champion knows all days
+    assert TOLD not in first.why
+
+
+def test_the_champion_is_measured_on_days_that_it_does_not_know(
+    breakdown: Workspace, registry: Registry
+) -> None:
+    promoted(breakdown, registry, 0.8, at=AS_OF - 4 * DAY)
+    seen: list[datetime] = []
+
+    def measure(model: Model, train: Dataset, test: Dataset, judge: Any) -> Measured:
+        seen.append(test.labels()["read_at"].min())  # type: ignore[arg-type]
+        return stub_case.measure(model, train, test, judge)
+
+    case = replace(CASE, protocols={"logged": replace(CASE.protocols["logged"], measure=measure)})
+    found = promoted(breakdown, registry, 0.95, [AS_OF - 6 * DAY], case=case)
+    assert found.decision == "promoted" and "since 2026-02-25 of people" in found.why
+    assert AS_OF - 4 * DAY <= max(seen) < AS_OF - 3 * DAY
+
+
+def test_a_recipe_that_cannot_be_learned_again_is_judged_as_it_was(
+    breakdown: Workspace, registry: Registry
+) -> None:
+    promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
+    windows: list[datetime] = []
+
+    def fit(dataset: Dataset, settings: Any) -> Fitted:
+        windows.append(dataset.end)
+        if dataset.end == AS_OF:
+            raise DataError("widen the window")
+        return stub_case.fit(dataset, settings)
+
+    found = promoted(breakdown, registry, 0.95, [AS_OF - 5 * DAY], case=replace(CASE, fit=fit))
+    assert AS_OF in windows and found.decision == "promoted"
+    assert TOLD not in found.why and "it could not be fitted once more" in found.why
