@@ -193,11 +193,12 @@ class _Job:
 
     @cached_property
     def fall(self) -> datetime | None:
-        """Find when the newest fall began within the rows that judge, where what serves has learned from those too."""
+        """Find the newest fall of which the judged model knows fewer days than it lacks, if what serves lacks none."""
         if not is_refit(self.case, self.params, self.protocol):
             return None
         test = split(self.case, self.ws, self.as_of, self.params, self.platform, self.protocol).test
-        return max((fall for fall in self.falls if test.start <= fall < test.end), default=None)
+        known = test.start - (test.end - test.start)
+        return max((fall for fall in self.falls if known < fall < test.end), default=None)
 
 
 def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:

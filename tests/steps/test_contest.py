@@ -72,13 +72,20 @@ def test_what_was_learned_before_the_fall_does_not_count(breakdown: Workspace, r
     assert promoted(breakdown, registry, 0.96, [AS_OF - 5 * DAY], case=case).decision == "promoted"
 
 
-@pytest.mark.parametrize("ago", [8, 12])
-def test_once_the_judged_days_all_came_after_the_fall_they_judge(
+@pytest.mark.parametrize("ago", [14, 20])
+def test_once_the_judged_model_knows_as_many_days_since_as_it_lacks_they_judge(
     breakdown: Workspace, registry: Registry, ago: int
 ) -> None:
     promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
     found = promoted(breakdown, registry, 0.95, [AS_OF - ago * DAY])
     assert found.decision == "promoted" and TOLD not in found.why
+
+
+def test_a_model_that_knows_few_of_the_days_since_is_not_judged_by_the_others(
+    breakdown: Workspace, registry: Registry
+) -> None:
+    promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
+    assert TOLD in promoted(breakdown, registry, 0.95, [AS_OF - 13 * DAY]).why
 
 
 def test_where_it_cannot_be_told_the_judged_days_judge(breakdown: Workspace, registry: Registry) -> None:
