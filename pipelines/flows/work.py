@@ -57,7 +57,7 @@ def look(run: Run, verdict: Verdict) -> Signals:
     from pipelines.steps.decide import ANSWERS, DRIFT, OUTCOME
     from pipelines.steps.estimate import read_estimate
     from pipelines.steps.incidents import find_incidents
-    from pipelines.steps.outcome import measure_outcome
+    from pipelines.steps.outcome import check_watched, measure_outcome
     from pipelines.steps.signals import Signals, count_new_labels, last_training, measure_champion
 
     platform, seed = run.project.platform, run.params.seed
@@ -84,6 +84,8 @@ def look(run: Run, verdict: Verdict) -> Signals:
         )
 
     watched = run.config.triggers.answers
+    if watched is not None:
+        check_watched(run.case, watched, f"configs/{run.case.name}.yaml: triggers: answers")
     return Signals(
         alarms,
         labels,

@@ -12,16 +12,14 @@ from datetime import datetime
 
 from pipelines.case_study import CaseStudy, Model
 from pipelines.errors import DataError
-from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.scores import score
 from pipelines.settings import CaseParams, Gate, Platform, parse
-from pipelines.steps.gate import gain
+from pipelines.steps.evaluate import MODEL
+from pipelines.steps.gate import CHAMPION, Judgement, judge_contest
 from pipelines.steps.recency import FEWEST_UNITS, People, person
 from pipelines.steps.split import find_protocol, newest
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.workspace import Workspace
-
-_RECIPE, _RIVAL = "recipe", "champion"
 
 
 def meet(
@@ -35,26 +33,28 @@ def meet(
     platform: Platform,
     protocol: str,
     gate: Gate,
-) -> Estimate | None:
-    """Measure how much better than a rival the recipe is that learns from [start, as_of), on rows from `unseen` on.
+) -> Judgement | None:
+    """Judge the recipe that learns from [start, as_of) against the champion, on rows from `unseen` on.
 
-    Neither knows those: the recipe not the people, the rival not the days. None where they are too few to tell.
+    Neither knows those: the recipe not the people, the champion not the days. None where they are too few to tell.
     """
     settings = parse(case.params, params.train, f"params of {case.name}: train")
-    who, measure, metric = person(case), find_protocol(case, protocol).measure, case.framing.primary_metric
+    measure, metric = find_protocol(case, protocol).measure, case.framing.primary_metric
+    everyone = open_dataset(case, ws, unseen, as_of, params.seed, platform)
+    who = person(case, everyone)
 
-    def window(begin: datetime, held: bool) -> People:
-        return People(open_dataset(case, ws, begin, as_of, params.seed, platform), who, held)
+    def others(begin: datetime) -> People:
+        return People(open_dataset(case, ws, begin, as_of, params.seed, platform), who, False)
 
-    others, test = window(newest(case, ws, as_of, params, platform).start, False), window(unseen, True)
+    known, test = others(newest(case, ws, as_of, params, platform).start), People(everyone, who, True)
     try:
-        models = {_RECIPE: case.fit(window(start, False), settings).model, _RIVAL: rival}
-        measured = {name: measure(model, others, test, None) for name, model in models.items()}
+        models = {MODEL: case.fit(others(start), settings).model, CHAMPION: rival}
+        measured = {name: measure(model, known, test, None) for name, model in models.items()}
     except DataError:
         return None
-    known = measured[_RECIPE].statistics.get(metric)
-    if known is None or len(known.units) < FEWEST_UNITS:
+    found = measured[MODEL].statistics.get(metric)
+    if found is None or len(found.units) < FEWEST_UNITS:
         return None
+    where = f"since {unseen:%Y-%m-%d}, on {len(found.units):,} units of people whom it had not seen"
     scores = score(measured, metric, gate.resamples, params.seed)
-    found = gain(scores, case.framing, metric, _RECIPE, _RIVAL)
-    return None if found is None else found.estimate(gate.confidence)
+    return judge_contest(scores, case.framing, gate, MODEL, CHAMPION, where)

@@ -140,7 +140,8 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
 def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reason]:
     found, estimated, came = signals.performance, signals.estimated, signals.outcome
     # What was asked for once is followed up; it is not found again each day until another version serves.
-    known = found is not None and found.version in signals.fallen
+    followed = signals.fall is not None and now <= signals.fall.found + _horizon(triggers)
+    known = found is not None and found.version in signals.fallen and followed
     if found is not None and not known and found.fell(triggers.performance_drop):
         rows = (
             f"rows of {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}"
@@ -192,10 +193,17 @@ def _dropped(kind: str, found: Outcome, drop: float) -> Reason:
 
 def _answered(signals: Signals, triggers: Triggers) -> tuple[Reason, datetime] | None:
     """Return the fall of what is answered, and when its first labels are mature; None where there is none."""
-    found, watched = signals.answered, triggers.answers
+    found, watched, fall = signals.answered, triggers.answers, signals.fall
     if found is None or watched is None or not found.fell(watched.drop):
         return None
+    if fall is not None and found.since(watched.drop) < fall.found:  # it is followed up
+        return None
     return _dropped(ANSWERS, found, watched.drop), found.taught(watched.drop)
+
+
+def _horizon(triggers: Triggers) -> timedelta:
+    """Return for how long a fall is followed up."""
+    return max(triggers.cooldown, _DAY) * 2**triggers.follow_ups
 
 
 def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: datetime) -> int | None:
@@ -204,7 +212,7 @@ def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: da
     Whatever has been learned since, for whatever reason, need not be followed up; nor need a fall of long ago.
     """
     step = max(triggers.cooldown, _DAY)
-    if now > fall.found + step * 2**triggers.follow_ups:
+    if now > fall.found + _horizon(triggers):
         return None
     for number in range(1, triggers.follow_ups + 1):
         due = fall.found + step * 2 ** (number - 1)

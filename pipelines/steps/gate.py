@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ DAY = "day="
 
 
 CHAMPION = "champion"
-_RIVALS = ("heuristic", "champion")
+CONTEST = "contest"
+_RIVALS = ("heuristic", "champion", CONTEST)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,23 @@ def judge(
     reasons += _guardrails(scores, framing, gate, model, rival)
     reasons += _slices(scores, framing, gate, model, rival)
     return Judgement(tuple(reasons))
+
+
+def judge_contest(
+    scores: Scores, framing: Framing, gate: Gate, model: str, champion: str, where: str
+) -> Judgement | None:
+    """Judge a recipe against the champion on rows that neither knows: it has to be better, and harm no guardrail.
+
+    They are too few for an interval to be clear. None where the primary metric has no value there.
+    """
+    metric = framing.primary_metric
+    difference = gain(scores, framing, metric, model, champion)
+    if difference is None or not math.isfinite(difference.value):
+        return None
+    found = difference.estimate(gate.confidence)
+    words = f"{metric} is {_figure(found)} than {_called(champion)}'s {where}"
+    reason = Reason(CONTEST, found.value >= 0, words, found)
+    return Judgement((reason, *_guardrails(scores, framing, gate, model, champion)))
 
 
 def best_heuristic(scores: Scores, framing: Framing, heuristics: list[str]) -> str:

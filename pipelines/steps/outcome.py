@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from pipelines.case_study import CaseStudy
-from pipelines.experiments.counts import count_requests, countable, read_requests
+from pipelines.errors import UsageError, nearest
+from pipelines.experiments.counts import UNITS, count_requests, countable, read_requests
 from pipelines.settings import Measure, Platform
 from pipelines.stores.registry import CHAMPION
 from pipelines.stores.workspace import Workspace
@@ -69,6 +70,16 @@ class Outcome:
     def _worse(self, value: float, drop: float) -> bool:
         worse = value - self.then if self.lower_is_better else self.then - value
         return worse - self.half > drop * abs(self.then)
+
+
+def check_watched(case: CaseStudy, measure: Measure, where: str) -> None:
+    """Refuse a measure that counts what is not known of a request; the UsageError names the nearest."""
+    known = countable(case) - {UNITS}
+    for name in (measure.numerator, measure.denominator):
+        if name not in known:
+            raise UsageError(
+                f"{where}: '{measure.name}' counts '{name}', which a request has none of: {nearest(name, known)}"
+            )
 
 
 def measure_outcome(

@@ -20,7 +20,7 @@ from pipelines.learning.scores import Scores, score
 from pipelines.settings import CaseParams, Gate, Platform
 from pipelines.steps.contest import meet
 from pipelines.steps.evaluate import MODEL, Evaluation, read_evaluation
-from pipelines.steps.gate import CHAMPION, Judgement, Reason, judge
+from pipelines.steps.gate import CHAMPION, CONTEST, Judgement, Reason, judge
 from pipelines.steps.recency import SINCE, Choice, choose_since
 from pipelines.steps.refit import gain_of_refit, is_refit, refit
 from pipelines.steps.run_content import origin_tags, run_content, verdict_tags
@@ -216,6 +216,8 @@ def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
         if decision in _SERVES and is_refit(job.case, job.params, job.evaluation.content["protocol"]):
             again, words = _refit(job, Path(scratch) / "model")
             why = f"{why}; {words}"
+            if again is None and judgement is not None and judgement.reasons[0].check == CONTEST:
+                decision = "rejected"  # what was judged was learned before the fall, and nothing passed it
         version = _record(job, scores, judgement, decision, why, again)
     alias = {"promoted": aliases.CHAMPION, "challenger": aliases.CHALLENGER}.get(decision)
     if decision == "promoted":
@@ -261,11 +263,10 @@ def _judge(job: _Job, scores: Scores) -> Judgement:
 
     After a fall within the rows, people decide whom the recipe has not seen, where there are enough of them.
     """
-    contest = _contest(job)
     rival = None if job.champion is None else CHAMPION
-    judgement = judge(scores, job.case.framing, job.gate, MODEL, job.evaluation.heuristic, rival)
-    if contest is not None:
-        judgement = Judgement((contest,))
+    judgement = _contest(job) or judge(
+        scores, job.case.framing, job.gate, MODEL, job.evaluation.heuristic, rival
+    )
     holding = job.registry.holding(str(job.evaluation.content["model"]))
     known = next((version for version in holding if ROLLED_BACK in version.tags), None)
     if known is None:
@@ -277,29 +278,32 @@ def _judge(job: _Job, scores: Scores) -> Judgement:
     return Judgement((*judgement.reasons, Reason("history", False, words)))
 
 
-def _contest(job: _Job) -> Reason | None:
-    """After a fall, let the recipe meet the champion on rows since that neither knows; None where there are too few."""
-    champion, case = job.champion, job.case
+def _contest(job: _Job) -> Judgement | None:
+    """After a fall, let the recipe meet the champion on rows since that neither knows; None where that cannot tell."""
+    champion = job.champion
     if champion is None or job.fall is None:
         return None
-    whole = newest(case, job.ws, job.as_of, job.params, job.platform).start
-    start = whole if job.choice is None else job.choice.start
     unseen = max(job.fall, datetime.fromisoformat(champion.tags["as_of"]))
     if unseen >= job.as_of:
         return None
-    rival = load_model(case, job.registry.load(champion))
-    found = meet(
-        case, job.ws, job.as_of, start, unseen, rival, job.params, job.platform, job.protocol, job.gate
-    )
-    if found is None:
+    whole = newest(job.case, job.ws, job.as_of, job.params, job.platform).start
+    start = whole if job.choice is None else job.choice.start
+    try:
+        rival = load_model(job.case, job.registry.load(champion))
+        return meet(
+            job.case,
+            job.ws,
+            job.as_of,
+            start,
+            unseen,
+            rival,
+            job.params,
+            job.platform,
+            job.protocol,
+            job.gate,
+        )
+    except Exception:  # an aid: without it the newest days judge, as they do where nothing fell
         return None
-    how = f"{abs(found.value):.4f} {'better' if found.value >= 0 else 'worse'}"
-    words = (
-        f"after the fall of {job.fall:%Y-%m-%d} the recipe's {case.framing.primary_metric} is {how} than the "
-        f"champion's (gain in [{found.low:.4f}, {found.high:.4f}]) on {found.n:,} units since {unseen:%Y-%m-%d} of "
-        "people whom it had not seen"
-    )
-    return Reason(CHAMPION, found.value >= 0, words, found)
 
 
 def _decision(judgement: Judgement, job: _Job, mode: str, move_alias: bool) -> tuple[Decision, str]:

@@ -19,7 +19,6 @@ from typing import Any
 import polars as pl
 
 from pipelines.case_study import CaseStudy, Dataset, Measured
-from pipelines.errors import DataError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.split import by_days, find_protocol
 from pipelines.stores.dataset import open_dataset
@@ -72,7 +71,14 @@ def choose_since(
         return open_dataset(case, ws, start, whole.end, params.seed, platform)
 
     windows = {_WHOLE: whole, **{start.isoformat(): windowed(start) for start in starts}}
-    return _best(case, _measure_all(case, windows, windows[starts[-1].isoformat()], params, protocol))
+    tests = (windows[start.isoformat()] for start in reversed(starts))
+    test = next((each for each in tests if _held(case, each) >= FEWEST_UNITS), None)
+    return None if test is None else _best(case, _measure_all(case, windows, test, params, protocol))
+
+
+def _held(case: CaseStudy, dataset: Dataset) -> int:
+    """Count the examples of the people held out."""
+    return People(dataset, person(case, dataset), True).labels().height
 
 
 def _measure_all(
@@ -80,12 +86,12 @@ def _measure_all(
 ) -> dict[str, Measured]:
     """Learn from each window without the people held out, and measure on their newest rows, where there are enough."""
     settings = parse(case.params, params.train, f"params of {case.name}: train")
-    who, measure = person(case), find_protocol(case, protocol).measure
+    who, measure = person(case, newest), find_protocol(case, protocol).measure
     others, test = People(windows[_WHOLE], who, False), People(newest, who, True)
     reached = {}
     for name, window in windows.items():
-        # Too few rows to learn from, or to be measured on: that window is none to choose.
-        with suppress(DataError):
+        # Too few rows to learn from, or whatever else: that window is none to choose, and the whole one stays.
+        with suppress(Exception):
             model = case.fit(People(window, who, False), settings).model
             reached[name] = measure(model, others, test, None)
     return reached
@@ -113,10 +119,14 @@ def _apart(falls: Iterable[datetime]) -> list[datetime]:
     return [each for each, following in later if following - each >= _DAY]
 
 
-def person(case: CaseStudy) -> str:
-    """Name the column that tells people apart; where none does, that of the examples."""
+def person(case: CaseStudy, dataset: Dataset) -> str:
+    """Name the column of the labels that tells people apart; where none does, that of the examples."""
     acting = case.contributions.actor if case.contributions is not None else ()
-    return acting[0] if acting else case.label.keys[0]
+    asking = (
+        () if case.serving is None else (case.serving.unit or next(iter(case.serving.request.model_fields)),)
+    )
+    told = set(dataset.labels().columns)
+    return next((name for name in (*acting, *asking) if name in told), case.label.keys[0])
 
 
 class People:
@@ -139,7 +149,8 @@ class People:
     @property
     def _mine(self) -> pl.Expr:
         who = pl.col(self._person)
-        held = who.is_not_null() & (who.hash(seed=self._seen.seed) % HELD_OUT == 0)
+        # Another seed than a case's own folds may use: else these people would be one of its folds.
+        held = who.is_not_null() & (who.hash(seed=self._seen.seed + 1) % HELD_OUT == 0)
         return held if self._held else ~held
 
     def __getattr__(self, name: str) -> Any:

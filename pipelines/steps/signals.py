@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipelines.case_study import CaseStudy
 from pipelines.learning.bootstrap import Estimate
@@ -14,6 +14,7 @@ from pipelines.learning.scores import score
 from pipelines.settings import CaseParams, Gate, Platform
 from pipelines.steps.incidents import Incident
 from pipelines.steps.outcome import Outcome
+from pipelines.steps.recency import SINCE
 from pipelines.steps.split import find_protocol, split
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.models import load_model, read_record
@@ -91,7 +92,10 @@ class Signals:
 def last_training(ws: Workspace) -> tuple[datetime, datetime]:
     """Read when the workspace's last training took place, and from when on it looked at rows: (start, moment)."""
     record = read_record(ws.model)
-    return datetime.fromisoformat(record["window"]["start"]), datetime.fromisoformat(record["as_of"])
+    start, end = (datetime.fromisoformat(record["window"][name]) for name in ("start", "end"))
+    if SINCE in record:  # what came before a fall was looked at, and is what a broken column is held to
+        start = end - timedelta(days=record["days"]["train_days"])
+    return start, datetime.fromisoformat(record["as_of"])
 
 
 def count_new_labels(case: CaseStudy, ws: Workspace, as_of: datetime, seed: int, platform: Platform) -> int:

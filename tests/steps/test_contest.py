@@ -7,14 +7,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pytest
 import stub_case
 from stub_case import AS_OF, CASE, DAY
 
 from pipelines.case_study import CaseStudy, Dataset, Fitted, Measured, Model
 from pipelines.errors import DataError
+from pipelines.learning.bootstrap import Resampled
+from pipelines.learning.scores import Scores
 from pipelines.settings import Gate, Platform
 from pipelines.steps.evaluate import evaluate
+from pipelines.steps.gate import Judgement, judge_contest
 from pipelines.steps.promote import Promotion, promote
 from pipelines.steps.train import train
 from pipelines.stores.registry import Registry
@@ -49,10 +53,13 @@ def test_after_a_fall_the_better_recipe_wins_on_people_it_has_not_seen(
     promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
     found = promoted(breakdown, registry, skill, [AS_OF - 5 * DAY])
     assert found.decision == decision
-    (reason,) = found.reasons
-    assert reason.check == "champion" and reason.estimate is not None
-    assert reason.words.startswith("after the fall of 2026-02-24 the recipe's closeness is 0.")
-    assert TOLD in reason.words and "since 2026-02-24" in reason.words
+    reason, guardrail = found.reasons
+    assert reason.check == "contest" and reason.estimate is not None
+    assert (
+        reason.words.startswith("closeness is 0.")
+        and "than the champion's since 2026-02-24, on" in reason.words
+    )
+    assert TOLD in reason.words and guardrail.check == "guardrail squared_error"
     assert 70 <= reason.estimate.n <= 130, "a third of five days' readings"
 
 
@@ -110,12 +117,13 @@ def test_the_champion_is_measured_on_days_that_it_does_not_know(
 
     case = replace(CASE, protocols={"logged": replace(CASE.protocols["logged"], measure=measure)})
     found = promoted(breakdown, registry, 0.95, [AS_OF - 6 * DAY], case=case)
-    assert found.decision == "promoted" and "since 2026-02-25 of people" in found.why
+    assert found.decision == "promoted" and "since 2026-02-25, on" in found.why
     assert AS_OF - 4 * DAY <= max(seen) < AS_OF - 3 * DAY
 
 
+@pytest.mark.parametrize("error", [DataError, ValueError])
 def test_a_recipe_that_cannot_be_learned_again_is_judged_as_it_was(
-    breakdown: Workspace, registry: Registry
+    breakdown: Workspace, registry: Registry, error: type[Exception]
 ) -> None:
     promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
     windows: list[datetime] = []
@@ -123,9 +131,50 @@ def test_a_recipe_that_cannot_be_learned_again_is_judged_as_it_was(
     def fit(dataset: Dataset, settings: Any) -> Fitted:
         windows.append(dataset.end)
         if dataset.end == AS_OF:
-            raise DataError("widen the window")
+            raise error("widen the window")
         return stub_case.fit(dataset, settings)
 
     found = promoted(breakdown, registry, 0.95, [AS_OF - 5 * DAY], case=replace(CASE, fit=fit))
     assert AS_OF in windows and found.decision == "promoted"
     assert TOLD not in found.why and "it could not be fitted once more" in found.why
+
+
+def test_what_no_gate_has_passed_does_not_serve(
+    breakdown: Workspace, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The people passed the recipe on all days; the judged model was learned before the fall."""
+    promoted(breakdown, registry, 0.8, at=AS_OF - 8 * DAY)
+
+    def refuse(*given: Any, **more: Any) -> Any:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pipelines.steps.promote.refit", refuse)
+    found = promoted(breakdown, registry, 0.95, [AS_OF - 5 * DAY])
+    assert found.decision == "rejected" and TOLD in found.why and "no space left" in found.why
+    champion = registry.champion()
+    assert champion is not None and champion.number == "2"
+    assert promoted(breakdown, registry, 0.96).decision == "promoted", "as judged, it passed the gate itself"
+
+
+def judged(metric: float, guardrail: float) -> Judgement | None:
+    """Judge a recipe that is so much better by the primary metric, and has so much more error."""
+    draws = np.random.default_rng(1).normal(0, 0.001, 200)
+
+    def reached(value: float) -> Resampled:
+        return Resampled(value, value + draws, 90)
+
+    keys = {("model", "closeness", ""): 0.5 + metric, ("champion", "closeness", ""): 0.5}
+    keys |= {("model", "squared_error", ""): 0.2 + guardrail, ("champion", "squared_error", ""): 0.2}
+    scores = Scores({key: reached(value) for key, value in keys.items()}, {})
+    return judge_contest(scores, CASE.framing, GATE, "model", "champion", "on 90 units")
+
+
+def test_a_contest_asks_for_better_and_harms_no_guardrail() -> None:
+    passed = {(better, worse): found.passed for better in (0.01, -0.01) for worse in (-0.1, 0.1)
+              if (found := judged(better, worse)) is not None}  # fmt: skip
+    assert passed == {(0.01, -0.1): True, (0.01, 0.1): False, (-0.01, -0.1): False, (-0.01, 0.1): False}
+
+
+def test_a_metric_without_a_value_decides_nothing() -> None:
+    """A harm of which no post was found, a day on which nobody clicked: that is no defeat."""
+    assert judged(float("nan"), 0.0) is None

@@ -188,6 +188,13 @@ def test_what_is_answered_falls_and_waits_for_labels_to_learn_from(days: int, to
         assert kinds(answered=removed(days), new_labels=500) == [LABELS], "it holds nothing else up"
 
 
+def test_answers_that_fell_before_the_last_fall_was_found_are_followed_up_with_it() -> None:
+    never = TRIGGERS.model_copy(update={"follow_ups": 0})
+    assert decided(triggers=never, answered=removed(9), fall=Fall(NOW - 8 * DAY, "it fell")).reasons == ()
+    later = decided(triggers=never, answered=removed(9), fall=Fall(NOW - 10 * DAY, "it fell"))
+    assert [each.kind for each in later.reasons] == [ANSWERS]
+
+
 def test_answers_are_watched_only_where_asked_for() -> None:
     never = TRIGGERS.model_copy(update={"answers": None})
     assert decided(triggers=never, answered=removed(9)).reasons == ()
@@ -197,7 +204,10 @@ def test_a_fall_is_found_once_and_then_followed_up() -> None:
     """Else a model that nothing better replaces would be trained again every day."""
     fell = performance(0.3)
     assert kinds(performance=fell, fallen={"2"}) == [PERFORMANCE]
-    assert kinds(performance=fell, fallen={"3"}) == []
+    fall = Fall(NOW - DAY, "it fell")
+    assert decided(performance=fell, fallen={"3"}, fall=fall, trained=NOW).reasons == ()
+    long_ago = Fall(NOW - 9 * DAY, "it fell")  # followed up after 1, 2 and 4 days, and no longer
+    assert kinds(performance=fell, fallen={"3"}, fall=long_ago) == [PERFORMANCE]
     drifts = {"alarms": ("heat moved",), "drifting_since": "2026-03-14"}
     assert kinds(**drifts, drifted=NOW - 7 * DAY) == [DRIFT]
     assert kinds(**drifts, drifted=NOW - 6 * DAY) == []

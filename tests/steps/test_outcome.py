@@ -11,8 +11,17 @@ import pytest
 import served_stub
 from tiny import START, tiny_tables
 
+from pipelines.errors import UsageError
 from pipelines.settings import Measure, Platform
-from pipelines.steps.outcome import BASELINE, FEWEST, FEWEST_REQUESTS, GAP, Outcome, measure_outcome
+from pipelines.steps.outcome import (
+    BASELINE,
+    FEWEST,
+    FEWEST_REQUESTS,
+    GAP,
+    Outcome,
+    check_watched,
+    measure_outcome,
+)
 from pipelines.stores.lake import Lake
 from pipelines.stores.schemas import polars_schema
 from pipelines.stores.workspace import Workspace
@@ -135,6 +144,14 @@ def test_days_before_the_last_fall_are_not_usual(tmp_path: Path) -> None:
     assert found is not None and found.days == FEWEST and not found.fell(0.08)
     assert found.then == pytest.approx(0.42, abs=0.03)
     assert measure_outcome(CASE, ws, at, CLICKS, Platform(), after=fell + DAY) is None
+
+
+@pytest.mark.parametrize(("numerator", "denominator"), [("clik", "requests"), ("click", "units")])
+def test_a_measure_of_what_no_request_has_is_refused(numerator: str, denominator: str) -> None:
+    check_watched(CASE, CLICKS, "here")
+    wrong = Measure(name="odd", numerator=numerator, denominator=denominator)
+    with pytest.raises(UsageError, match=r"here: 'odd' counts '(clik|units)'"):
+        check_watched(CASE, wrong, "here")
 
 
 def moderated(tmp_path: Path, removed: list[int]) -> Workspace:
