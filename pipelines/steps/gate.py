@@ -71,17 +71,19 @@ def judge(
 def judge_contest(
     scores: Scores, framing: Framing, gate: Gate, model: str, champion: str, where: str
 ) -> Judgement | None:
-    """Judge a recipe against the champion on rows that neither knows: it has to be better, and harm no guardrail.
+    """Judge a recipe against the champion on rows that neither knows: not worse beyond the margin, no guardrail harmed.
 
-    They are too few for an interval to be clear. None where the primary metric has no value there.
+    They are too few for an interval to be clear, and the champion is known to have fallen. None where the primary
+    metric has no value there.
     """
     metric = framing.primary_metric
     difference = gain(scores, framing, metric, model, champion)
     if difference is None or not math.isfinite(difference.value):
         return None
     found = difference.estimate(gate.confidence)
+    passed = found.value >= min(gate.champion_margin, 0.0)
     words = f"{metric} is {_figure(found)} than {_called(champion)}'s {where}"
-    reason = Reason(CONTEST, found.value >= 0, words, found)
+    reason = Reason(CONTEST, passed, words, found)
     return Judgement((reason, *_guardrails(scores, framing, gate, model, champion)))
 
 

@@ -156,7 +156,7 @@ def test_what_no_gate_has_passed_does_not_serve(
     assert promoted(breakdown, registry, 0.96).decision == "promoted", "as judged, it passed the gate itself"
 
 
-def judged(metric: float, guardrail: float) -> Judgement | None:
+def judged(metric: float, guardrail: float, gate: Gate = GATE) -> Judgement | None:
     """Judge a recipe that is so much better by the primary metric, and has so much more error."""
     draws = np.random.default_rng(1).normal(0, 0.001, 200)
 
@@ -166,13 +166,22 @@ def judged(metric: float, guardrail: float) -> Judgement | None:
     keys = {("model", "closeness", ""): 0.5 + metric, ("champion", "closeness", ""): 0.5}
     keys |= {("model", "squared_error", ""): 0.2 + guardrail, ("champion", "squared_error", ""): 0.2}
     scores = Scores({key: reached(value) for key, value in keys.items()}, {})
-    return judge_contest(scores, CASE.framing, GATE, "model", "champion", "on 90 units")
+    return judge_contest(scores, CASE.framing, gate, "model", "champion", "on 90 units")
 
 
 def test_a_contest_asks_for_better_and_harms_no_guardrail() -> None:
     passed = {(better, worse): found.passed for better in (0.01, -0.01) for worse in (-0.1, 0.1)
               if (found := judged(better, worse)) is not None}  # fmt: skip
     assert passed == {(0.01, -0.1): True, (0.01, 0.1): False, (-0.01, -0.1): False, (-0.01, 0.1): False}
+
+
+def test_a_contest_bears_what_the_gate_bears() -> None:
+    """Few people tell little, and the champion is known to have fallen."""
+    bearing = Gate(resamples=200, champion_margin=-0.02)
+    found = judged(-0.01, -0.1, bearing)
+    assert found is not None and found.passed
+    lost = judged(-0.03, -0.1, bearing)
+    assert lost is not None and not lost.passed
 
 
 def test_a_metric_without_a_value_decides_nothing() -> None:
