@@ -375,6 +375,11 @@ class Serving:
     told: type[BaseModel] | None = None
     decisions: tuple[str, ...] = ()
 
+    @property
+    def asker(self) -> str:
+        """Name the field by whose value requests are told apart."""
+        return self.unit or next(iter(self.request.model_fields))
+
 
 @dataclass(frozen=True)
 class CaseStudy:

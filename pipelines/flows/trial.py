@@ -142,7 +142,7 @@ def _unit(run: Run) -> str:
     if serving is None:
         raise UsageError(f"{run.case.name} does not say how it answers requests: give its CASE a `serving`")
     (table,) = run.case.shaped(Requests)
-    unit, known = serving.unit or next(iter(serving.request.model_fields)), polars_schema(table.schema)
+    unit, known = serving.asker, polars_schema(table.schema)
     if unit not in known:
         raise UsageError(f"table '{table.name}' has no column '{unit}' to assign by: {nearest(unit, known)}")
     return unit

@@ -121,7 +121,7 @@ class Service:
         self._tables = log_tables(case)
         self._request_schema = _schema(serving.request)
         self._drawing = Lock()
-        self._unit = serving.unit or next(iter(serving.request.model_fields))
+        self._unit = serving.asker
         self.counts: Counter[str] = Counter()
         self._trials = Trials(ladder.workspace, self.counts)
 

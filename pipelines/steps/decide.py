@@ -141,8 +141,8 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
     found, estimated, came = signals.performance, signals.estimated, signals.outcome
     # What was asked for once is followed up; it is not found again each day until another version serves.
     followed = signals.fall is not None and now <= signals.fall.found + _horizon(triggers)
-    known = found is not None and found.version in signals.fallen and followed
-    if found is not None and not known and found.fell(triggers.performance_drop):
+    asked = found is not None and found.version in signals.fallen and followed
+    if found is not None and not asked and found.fell(triggers.performance_drop):
         rows = (
             f"rows of {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}"
             if found.start and found.end
@@ -162,11 +162,11 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
     answered = _answered(signals, triggers)
     if answered is not None and answered[1] <= now:
         yield answered[0]
-    began = datetime.fromisoformat(signals.drifting_since) if signals.drifting_since else None
-    since = None if began is None else began.replace(tzinfo=UTC)
-    known = since is not None and signals.drifted is not None and since <= signals.drifted
-    if signals.alarms and not known:
-        drifting = f"drift since {signals.drifting_since}: " if signals.drifting_since else "drift: "
+    began = signals.drifting_since
+    since = datetime.fromisoformat(began).replace(tzinfo=UTC) if began else None
+    asked = since is not None and signals.drifted is not None and since <= signals.drifted
+    if signals.alarms and not asked:
+        drifting = f"drift since {began}: " if began else "drift: "
         more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
         yield Reason(DRIFT, drifting + "; ".join([*signals.alarms[:SHOWN], *more]), since)
     if (

@@ -213,7 +213,7 @@ def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
         decision, why = _decision(judgement, job, mode, move_alias)
     with tempfile.TemporaryDirectory() as scratch:
         again = None
-        if decision in _SERVES and is_refit(job.case, job.params, job.evaluation.content["protocol"]):
+        if decision in _SERVES and is_refit(job.case, job.params, job.protocol):
             again, words = _refit(job, Path(scratch) / "model")
             why = f"{why}; {words}"
             if again is None and judgement is not None and judgement.reasons[0].check == CONTEST:
@@ -287,8 +287,8 @@ def _contest(job: _Job) -> Judgement | None:
     if unseen >= job.as_of:
         return None
     whole = newest(job.case, job.ws, job.as_of, job.params, job.platform).start
-    start = whole if job.choice is None else job.choice.start
     try:
+        start = whole if job.choice is None else job.choice.start
         rival = load_model(job.case, job.registry.load(champion))
         return meet(
             job.case,

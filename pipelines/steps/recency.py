@@ -122,9 +122,7 @@ def _apart(falls: Iterable[datetime]) -> list[datetime]:
 def person(case: CaseStudy, dataset: Dataset) -> str:
     """Name the column of the labels that tells people apart; where none does, that of the examples."""
     acting = case.contributions.actor if case.contributions is not None else ()
-    asking = (
-        () if case.serving is None else (case.serving.unit or next(iter(case.serving.request.model_fields)),)
-    )
+    asking = () if case.serving is None else (case.serving.asker,)
     told = set(dataset.labels().columns)
     return next((name for name in (*acting, *asking) if name in told), case.label.keys[0])
 

@@ -22,6 +22,7 @@ from pipelines.steps.evaluate import evaluate
 from pipelines.steps.promote import promote
 from pipelines.steps.recency import HELD_OUT, Choice, choose_since
 from pipelines.steps.reproduce import reproduce
+from pipelines.steps.signals import last_training
 from pipelines.steps.split import newest
 from pipelines.steps.train import train
 from pipelines.stores.lake import Lake
@@ -130,6 +131,21 @@ def test_without_a_fall_in_the_window_nothing_is_fitted(stub: None, tmp_path: Pa
 def test_too_few_rows_cannot_tell(stub: None, tmp_path: Path) -> None:
     assert chosen(lived(tmp_path / "few", changed=5, a_day=20), [5]) is None
     assert chosen(lived(tmp_path / "more", changed=5, a_day=60), [5]) is not None
+
+
+def test_a_fall_too_new_to_tell_leaves_the_choice_to_the_one_before(stub: None, tmp_path: Path) -> None:
+    """Of the newest day there are twenty held-out readings, of the eight before enough."""
+    found = chosen(lived(tmp_path, changed=8), [8, 1])
+    assert found is not None and found.start == AS_OF - 8 * DAY and found.units > 100
+
+
+def test_what_a_broken_column_is_held_to_is_the_whole_window(stub: None, tmp_path: Path) -> None:
+    """Else a column that broke with the fall would be what is usual."""
+    ws = lived(tmp_path, changed=12)
+    for falls in ([], [AS_OF - 12 * DAY]):
+        record = train(CHANGING, ws, AS_OF, PARAMS, PLATFORM, "logged", falls).record
+        assert ("since" in record) is bool(falls)
+        assert last_training(ws) == (AS_OF - 27 * DAY, AS_OF)
 
 
 def test_a_part_that_cannot_be_learned_from_is_not_chosen(stub: None, tmp_path: Path) -> None:
