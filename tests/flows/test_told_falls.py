@@ -1,0 +1,70 @@
+"""What a live workspace has been retrained for reaches the steps: they learn from what came since, and judge by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from plant_help import Plant
+
+from pipelines.flows import work
+from pipelines.flows.causes import Journal
+from pipelines.flows.edge import Run, bind, perform
+from pipelines.flows.live import seed_live
+from pipelines.learning.drift import Verdict
+from pipelines.steps import outcome, promote, train
+from pipelines.steps.decide import ANSWERS, OUTCOME, Decision, Reason
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def live(built: Plant) -> Run:
+    """A live workspace with a champion, that has been retrained for two falls of different kinds."""
+    seed_live(built.project, "breakdown")
+    run = bind(built.project, "breakdown", live=True)
+    perform(run, "promote")
+    for kind, ago in ((OUTCOME, 3), (ANSWERS, 1)):
+        reason = Reason(kind, "it fell", run.as_of - ago * DAY)
+        Journal(run.workspace).note(Decision("retrain", (reason,)), run.as_of)
+    return run
+
+
+def noted(step: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
+    """Note what a step is called with, and let it run."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        calls.append((args, kwargs))
+        return step(*args, **kwargs)
+
+    return run
+
+
+def test_training_and_promotion_are_told_when_the_falls_began(
+    live: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    for step in (train, promote):
+        name = step.__name__.rpartition(".")[2]
+        monkeypatch.setattr(step, name, noted(getattr(step, name), calls))
+    perform(live, "train")
+    perform(live, "evaluate")
+    perform(live, "promote")
+    (trained, _), (_, promoted) = calls[0], calls[-1]
+    assert trained[-1] == promoted["falls"] == [live.as_of - 3 * DAY, live.as_of - DAY]
+
+
+def test_each_fall_of_answers_is_held_to_days_after_the_last_of_its_kind(
+    live: Run, built: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built.configure(triggers={"answers": {"name": "judgements", "numerator": "examples", "drop": 0.4}})
+    live = bind(built.project, "breakdown", live=True)
+    calls: list[Any] = []
+    monkeypatch.setattr(outcome, "measure_outcome", noted(outcome.measure_outcome, calls))
+    perform(live, "monitor")
+    verdict = Verdict("none", "no_times", None, None, 0, {}, (), (), 1.0, 1.0)
+    work.look(live, verdict)
+    told = {kwargs["at_once"]: kwargs["after"] for _, kwargs in calls}
+    assert told == {False: live.as_of - 3 * DAY, True: live.as_of - DAY}
