@@ -2,10 +2,11 @@
 
     python benchmarks/delayed_feedback.py [--case ad_click] [--share 1.0]
 
-For each case of `runs/` (`make demo` makes them) two models learn on the same days. `wait` (what `train` does) leaves
-out rows whose label is not mature when it learns. `so far` takes them too, with the label that is known by
-then: what has not come counts as no (a fake negative; Ktena et al., "Addressing delayed feedback for continuous
-training with neural networks in CTR prediction", RecSys 2019). Both are measured on mature rows of the days after.
+For each case of `runs/` (`make demo` makes them) two models learn on the same days. `wait` leaves out rows whose label
+is not mature when it learns, as what is judged does, and `train` but where labels are told early. `so far` takes them
+too, with the label that is known by then: what has not come counts as no (a fake negative; Ktena et al., "Addressing
+delayed feedback for continuous training with neural networks in CTR prediction", RecSys 2019), or where a label needs
+one to speak, as nothing. Both are measured on mature rows of the days after.
 `--share` keeps only the newest part of the training window: the shorter it is, the more of it is immature.
 """
 

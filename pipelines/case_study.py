@@ -27,7 +27,9 @@ class Framing:
     """The first of the four steps: what the business wants, and what the model is asked.
 
     `attribution` is how long after an impression an action still earns its label. Metrics are better
-    the greater they are, but for those in `lower_is_better` (a log-loss, an error).
+    the greater they are, but for those in `lower_is_better` (a log-loss, an error). `selection_metric` tells two models
+    apart on few rows, where the primary metric is too coarse to: a proper scoring rule, such as a log-loss. None: the
+    primary metric does.
     """
 
     business_objective: str
@@ -37,6 +39,12 @@ class Framing:
     primary_metric: str
     guardrails: tuple[str, ...] = ()
     lower_is_better: tuple[str, ...] = ()
+    selection_metric: str | None = None
+
+    @property
+    def selects(self) -> str:
+        """Name the metric that few rows are compared by."""
+        return self.selection_metric or self.primary_metric
 
     def sign(self, metric: str) -> int:
         """Return -1 for a metric that is better the lower it is, else 1."""
@@ -166,6 +174,9 @@ class Label:
 
     `fold(tables, as_of)` yields `keys`, `time` (the example's), and `label`; the platform drops
     rows whose `time + attribution` lies after `as_of` (immature) unless `matures` is false.
+    `told_after` is for labels that are told before they are final, such as a verdict that may be appealed: so long
+    after the example they are learned from, and only what is judged waits until they are mature. It needs a fold that
+    yields no row where nothing was told; elsewhere what has not come yet would count as no.
     """
 
     keys: tuple[str, ...]
@@ -173,6 +184,7 @@ class Label:
     reads: tuple[str, ...]
     fold: Callable[[Mapping[str, ir.Table], datetime], ir.Table]
     matures: bool = True
+    told_after: timedelta | None = None
 
 
 class Dataset(Protocol):
@@ -407,6 +419,14 @@ class CaseStudy:
     def table(self, name: str) -> Table:
         """Find a declared table by name."""
         return next(table for table in self.tables if table.name == name)
+
+    @property
+    def told_after(self) -> timedelta:
+        """Tell how long after an example its label may be learned from; final it is after the attribution window."""
+        if not self.label.matures:
+            return timedelta(0)
+        told = self.label.told_after
+        return self.framing.attribution if told is None else told
 
     def shaped(self, shape: type[pa.DataFrameModel]) -> list[Table]:
         """List the tables that extend one of the shapes of stores/schemas.py."""

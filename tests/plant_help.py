@@ -127,7 +127,7 @@ def make_plant(root: Path, patch: pytest.MonkeyPatch, empty_store: Path) -> Plan
     patch.setattr(catalog, "case", lambda name: case)
     world = World(HeatParams, heat_rows, lambda *_: stub_case.Truth(), nobody)
     patch.setattr(catalog, "world", lambda name: world)
-    for room in ("split", "hold_out", "signals", "recency", "contest", "refit", "train"):
+    for room in ("split", "hold_out", "signals"):
         patch.setattr(f"pipelines.steps.{room}.open_dataset", stub_case.open_stub)
     patch.setenv("LOOP_ROOT", str(root))
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)

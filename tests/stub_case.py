@@ -209,6 +209,7 @@ def open_stub(
     platform: object,
     *,
     timeless: bool = False,
+    provisional: bool = False,
 ) -> Dataset:
     """Stand in for stores.dataset.open_dataset."""
     return StubDataset(ws, start, end, seed)

@@ -12,13 +12,12 @@ from datetime import datetime
 
 from pipelines.case_study import CaseStudy, Model
 from pipelines.errors import DataError
-from pipelines.learning.scores import score
+from pipelines.learning.scores import narrowed, score
 from pipelines.settings import CaseParams, Gate, Platform, parse
 from pipelines.steps.evaluate import MODEL
 from pipelines.steps.gate import CHAMPION, Judgement, judge_contest
 from pipelines.steps.recency import FEWEST_UNITS, People, person
-from pipelines.steps.split import find_protocol, newest
-from pipelines.stores.dataset import open_dataset
+from pipelines.steps.split import find_protocol, newest, training_data
 from pipelines.stores.workspace import Workspace
 
 
@@ -39,12 +38,12 @@ def meet(
     Neither knows those: the recipe not the people, the champion not the days. None where they are too few to tell.
     """
     settings = parse(case.params, params.train, f"params of {case.name}: train")
-    measure, metric = find_protocol(case, protocol).measure, case.framing.primary_metric
-    everyone = open_dataset(case, ws, unseen, as_of, params.seed, platform)
+    measure, framing = find_protocol(case, protocol).measure, case.framing
+    everyone = training_data(case, ws, unseen, as_of, params, platform)
     who = person(case, everyone)
 
     def others(begin: datetime) -> People:
-        return People(open_dataset(case, ws, begin, as_of, params.seed, platform), who, False)
+        return People(training_data(case, ws, begin, as_of, params, platform), who, False)
 
     known, test = others(newest(case, ws, as_of, params, platform).start), People(everyone, who, True)
     try:
@@ -52,9 +51,11 @@ def meet(
         measured = {name: measure(model, known, test, None) for name, model in models.items()}
     except DataError:
         return None
-    found = measured[MODEL].statistics.get(metric)
+    found = measured[MODEL].statistics.get(framing.selects)
     if found is None or len(found.units) < FEWEST_UNITS:
         return None
     where = f"since {unseen:%Y-%m-%d}, on {len(found.units):,} units of people whom it had not seen"
-    scores = score(measured, metric, gate.resamples, params.seed)
-    return judge_contest(scores, case.framing, gate, MODEL, CHAMPION, where)
+    metrics = {framing.selects, framing.primary_metric, *framing.guardrails}
+    asked = {name: narrowed(each, *sorted(metrics)) for name, each in measured.items()}
+    scores = score(asked, framing.primary_metric, gate.resamples, params.seed)
+    return judge_contest(scores, framing, gate, MODEL, CHAMPION, where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.case_study import Framing
 from pipelines.learning.bootstrap import Estimate, Resampled
@@ -17,17 +18,29 @@ DAY = "day="
 
 CHAMPION = "champion"
 CONTEST = "contest"
+REACHED = "contest.reached"
+"""Tag of a version that won a contest: what it reached there (JSON)."""
 _RIVALS = ("heuristic", "champion", CONTEST)
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One check of the gate: what it compared, how it went, and why in words."""
+    """One check of the gate: what it compared, how it went, and why in words.
+
+    `reached` is what the model itself reached, where that is what later days are held to.
+    """
 
     check: str
     passed: bool
     words: str
     estimate: Estimate | None = None
+    reached: Estimate | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a JSON file holds."""
+        figures = {"estimate": self.estimate, "reached": self.reached}
+        told = {"check": self.check, "passed": self.passed, "words": self.words}
+        return told | {name: None if each is None else each.as_json() for name, each in figures.items()}
 
 
 @dataclass(frozen=True)
@@ -71,19 +84,19 @@ def judge(
 def judge_contest(
     scores: Scores, framing: Framing, gate: Gate, model: str, champion: str, where: str
 ) -> Judgement | None:
-    """Judge a recipe against the champion on rows that neither knows: not worse beyond the margin, no guardrail harmed.
+    """Judge a recipe against the champion on rows that neither knows: not surely worse, and no guardrail harmed.
 
-    They are too few for an interval to be clear, and the champion is known to have fallen. None where the primary
-    metric has no value there.
+    The recipe knows more of what came since the fall, the rows are few, and the champion is known to have fallen: what
+    chance may have made is no defeat. None where the selection metric has no value there.
     """
-    metric = framing.primary_metric
+    metric = framing.selects
     difference = gain(scores, framing, metric, model, champion)
     if difference is None or not math.isfinite(difference.value):
         return None
-    found = difference.estimate(gate.confidence)
-    passed = found.value >= min(gate.champion_margin, 0.0)
+    found, reached = difference.estimate(gate.confidence), scores.get(model, framing.primary_metric)
     words = f"{metric} is {_figure(found)} than {_called(champion)}'s {where}"
-    reason = Reason(CONTEST, passed, words, found)
+    known = None if reached is None or not math.isfinite(reached.value) else reached.estimate(gate.confidence)
+    reason = Reason(CONTEST, not found.high < 0, words, found, known)
     return Judgement((reason, *_guardrails(scores, framing, gate, model, champion)))
 
 

@@ -34,7 +34,7 @@ class Outcome:
     """A metric on the newest 24 hours that it is known of, which end at `until`, and what is usual (`then`).
 
     `half` is half the width of the 95 % interval of one more such day, after Student: it knows how days differ.
-    `days` counts those that are usual, `newest` holds the metric of the last days, the newest first. Labels mature
+    `days` counts those that are usual, `newest` holds the metric of the last days, the newest first. Labels teach
     `lag` after what they are of.
     """
 
@@ -64,7 +64,7 @@ class Outcome:
         return self.until - max(run, 1) * _DAY
 
     def taught(self, drop: float) -> datetime:
-        """Return when a day's labels of what it fell on will be mature: before that there is nothing to learn of it."""
+        """Return when a day's labels of what it fell on will have come: before that there is nothing to learn of it."""
         return self.since(drop) + self.lag + _DAY
 
     def _worse(self, value: float, drop: float) -> bool:
@@ -101,8 +101,8 @@ def measure_outcome(
     wanted = {measure.numerator, measure.denominator}
     if case.serving is None or not wanted <= countable(case):
         return None
-    lag = case.framing.attribution
-    until, gap = (as_of, GAP + math.ceil(lag / _DAY)) if at_once else (as_of - lag, GAP)
+    lag = case.told_after
+    until, gap = (as_of, GAP + math.ceil(lag / _DAY)) if at_once else (as_of - case.framing.attribution, GAP)
     start = until - (1 + gap + BASELINE) * _DAY
     asked = read_requests(case, ws, start, as_of, "policy")
     asked = asked.filter((pl.col("policy") == CHAMPION) & (pl.col("time") < until)).drop("policy")

@@ -60,10 +60,7 @@ class Promotion:
     def as_json(self) -> dict[str, Any]:
         """Return the receipt: no wall times, so that the same outcome is the same file."""
         content = asdict(self)
-        content["reasons"] = [
-            {**asdict(each), "estimate": None if each.estimate is None else each.estimate.as_json()}
-            for each in self.reasons
-        ]
+        content["reasons"] = [each.as_json() for each in self.reasons]
         return content
 
 
@@ -283,7 +280,8 @@ def _contest(job: _Job) -> Judgement | None:
     champion = job.champion
     if champion is None or job.fall is None:
         return None
-    unseen = max(job.fall, datetime.fromisoformat(champion.tags["as_of"]))
+    # What was not told when it learned, it does not know.
+    unseen = max(job.fall, datetime.fromisoformat(champion.tags["as_of"]) - job.case.told_after)
     if unseen >= job.as_of:
         return None
     whole = newest(job.case, job.ws, job.as_of, job.params, job.platform).start

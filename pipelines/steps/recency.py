@@ -20,8 +20,7 @@ import polars as pl
 
 from pipelines.case_study import CaseStudy, Dataset, Measured
 from pipelines.settings import CaseParams, Platform, parse
-from pipelines.steps.split import by_days, find_protocol
-from pipelines.stores.dataset import open_dataset
+from pipelines.steps.split import by_days, find_protocol, training_data
 from pipelines.stores.workspace import Workspace
 
 SINCE = "since"
@@ -36,7 +35,7 @@ _DAY, _NEVER = timedelta(days=1), datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Choice:
-    """Since when to learn, and the primary metric on unseen people's newest rows: so, and from the whole window."""
+    """Since when to learn, and the selection metric on unseen people's newest rows: so, and from the whole window."""
 
     start: datetime
     metric: str
@@ -68,7 +67,7 @@ def choose_since(
         return None
 
     def windowed(start: datetime) -> Dataset:
-        return open_dataset(case, ws, start, whole.end, params.seed, platform)
+        return training_data(case, ws, start, whole.end, params, platform)
 
     windows = {_WHOLE: whole, **{start.isoformat(): windowed(start) for start in starts}}
     tests = (windows[start.isoformat()] for start in reversed(starts))
@@ -99,8 +98,8 @@ def _measure_all(
 
 def _best(case: CaseStudy, reached: Mapping[str, Measured]) -> Choice | None:
     """Name the best window, if it is not the whole one."""
-    primary, sign = case.framing.primary_metric, case.framing.sign(case.framing.primary_metric)
-    known = {name: each.statistics[primary] for name, each in reached.items() if primary in each.statistics}
+    metric, sign = case.framing.selects, case.framing.sign(case.framing.selects)
+    known = {name: each.statistics[metric] for name, each in reached.items() if metric in each.statistics}
     if _WHOLE not in known or len(known[_WHOLE].units) < FEWEST_UNITS:
         return None
     values = {name: float(each.estimate()) for name, each in known.items()}
@@ -109,7 +108,7 @@ def _best(case: CaseStudy, reached: Mapping[str, Measured]) -> Choice | None:
     if best == _WHOLE:
         return None
     return Choice(
-        datetime.fromisoformat(best), primary, values[best], values[_WHOLE], len(known[_WHOLE].units)
+        datetime.fromisoformat(best), metric, values[best], values[_WHOLE], len(known[_WHOLE].units)
     )
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from pipelines.case_study import CaseStudy
 from pipelines.learning.bootstrap import Estimate
-from pipelines.learning.scores import Scores, score
+from pipelines.learning.scores import Scores, narrowed, score
 from pipelines.settings import CaseParams, Platform
 from pipelines.steps.evaluate import MODEL, Evaluation
 from pipelines.steps.gate import gain
 from pipelines.steps.recency import Choice
-from pipelines.steps.split import by_days, find_protocol, newest, split
+from pipelines.steps.split import by_days, find_protocol, newest, split, training_data
 from pipelines.steps.train import Trained, fit_chosen
-from pipelines.stores.dataset import open_dataset
 from pipelines.stores.models import load_model, read_record
 from pipelines.stores.workspace import Workspace
 
@@ -72,8 +71,10 @@ def gain_of_refit(
     begun = datetime.fromisoformat(read_record(folder)["window"]["start"])
     if begun > test.start:
         models, known = {**models, MODEL: load_model(case, ws.model)}, Scores({}, {})
-        test = open_dataset(case, ws, begun, as_of, params.seed, platform)
-    measured = {name: measure(model, divided.train, test, None) for name, model in models.items()}
+        test = training_data(case, ws, begun, as_of, params, platform)
+    measured = {
+        name: narrowed(measure(model, divided.train, test, None), primary) for name, model in models.items()
+    }
     scores = known.merged(score(measured, primary, content["resamples"], content["seed"]))
     found = gain(scores, case.framing, primary, REFIT, MODEL)
     return None if found is None else found.estimate(content["confidence"])

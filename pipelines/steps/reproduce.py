@@ -22,10 +22,9 @@ from pipelines.steps.features import build_features
 from pipelines.steps.model_card import flat
 from pipelines.steps.recency import SINCE
 from pipelines.steps.refit import JUDGED
-from pipelines.steps.split import newest, split
+from pipelines.steps.split import newest, split, training_data
 from pipelines.steps.train import fit_model, training_inputs
 from pipelines.stores.code import library_versions
-from pipelines.stores.dataset import open_dataset
 from pipelines.stores.lake import Contents, Lake
 from pipelines.stores.models import check, read_record
 from pipelines.stores.workspace import Workspace
@@ -173,7 +172,7 @@ def _dataset(
     """Open what the model learned from: what came since a fall, the newest days, or the protocol's own part."""
     if SINCE in record:
         start, end = (datetime.fromisoformat(record["window"][name]) for name in ("start", "end"))
-        return open_dataset(case, own, start, end, params.seed, platform)
+        return training_data(case, own, start, end, params, platform)
     if JUDGED in record:
         return newest(case, own, as_of, params, platform)
     return split(case, own, as_of, params, platform, record["protocol"]).train

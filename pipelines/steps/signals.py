@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,16 @@ from datetime import datetime, timedelta
 from pipelines.case_study import CaseStudy
 from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.estimated_performance import EstimatedPerformance
-from pipelines.learning.scores import score
+from pipelines.learning.scores import narrowed, score
 from pipelines.settings import CaseParams, Gate, Platform
+from pipelines.steps.gate import REACHED
 from pipelines.steps.incidents import Incident
 from pipelines.steps.outcome import Outcome
 from pipelines.steps.recency import SINCE
 from pipelines.steps.split import find_protocol, split
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.models import load_model, read_record
-from pipelines.stores.registry import Registry
+from pipelines.stores.registry import Registry, Version
 from pipelines.stores.workspace import Workspace
 
 _SCORER = "champion"
@@ -99,12 +101,12 @@ def last_training(ws: Workspace) -> tuple[datetime, datetime]:
 
 
 def count_new_labels(case: CaseStudy, ws: Workspace, as_of: datetime, seed: int, platform: Platform) -> int:
-    """Count the labels that matured after the moment of the workspace's last training, until `as_of`."""
+    """Count the labels that came to teach after the moment of the workspace's last training, until `as_of`."""
     trained = last_training(ws)[1]
-    start = trained - case.framing.attribution if case.label.matures else trained
     if as_of <= trained:
         return 0
-    return open_dataset(case, ws, start, as_of, seed, platform).labels().height
+    start = trained - case.told_after
+    return open_dataset(case, ws, start, as_of, seed, platform, provisional=True).labels().height
 
 
 def measure_champion(
@@ -128,8 +130,8 @@ def measure_champion(
     judged = datetime.fromisoformat(champion.tags["as_of"])
     start = max(divided.test.start, judged)
     primary = case.framing.primary_metric
-    known = registry.client.get_run(champion.run_id).data.metrics
-    if start >= as_of or not {primary, f"{primary}_low", f"{primary}_high"} <= known.keys():
+    then = _judged_at(champion, primary, registry)
+    if start >= as_of or then is None:
         return None
     newest = open_dataset(case, ws, start, as_of, params.seed, platform)
     if newest.labels().is_empty():
@@ -138,10 +140,27 @@ def measure_champion(
     measured = find_protocol(case, protocol).measure(model, divided.train, newest, None)
     if primary not in measured.statistics or len(measured.statistics[primary].units) < gate.minimum_units:
         return None
-    found = score({_SCORER: measured}, primary, gate.resamples, params.seed).get(_SCORER, primary)
+    found = score({_SCORER: narrowed(measured, primary)}, primary, gate.resamples, params.seed).get(
+        _SCORER, primary
+    )
     if found is None:
         return None
     worse_up = primary in case.framing.lower_is_better
     now = found.estimate(gate.confidence)
-    half = (known[f"{primary}_high"] - known[f"{primary}_low"]) / 2
-    return Performance(primary, champion.number, now, known[primary], half, worse_up, start, as_of)
+    half = (then.high - then.low) / 2
+    return Performance(primary, champion.number, now, then.value, half, worse_up, start, as_of)
+
+
+def _judged_at(champion: Version, primary: str, registry: Registry) -> Estimate | None:
+    """Tell what the champion reached when it was judged: by the newest days, or by people after a fall.
+
+    After one, the figures of its run are of a model that had not learned from it, and never served.
+    """
+    if REACHED in champion.tags:
+        return Estimate.from_json(json.loads(champion.tags[REACHED]))
+    known = registry.client.get_run(champion.run_id).data.metrics
+    names = (primary, f"{primary}_low", f"{primary}_high")
+    if not set(names) <= known.keys():
+        return None
+    value, low, high = (known[name] for name in names)
+    return Estimate(value, low, high, 0)

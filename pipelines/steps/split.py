@@ -61,7 +61,7 @@ def split(
         cut = as_of - timedelta(days=params.window.evaluate_days)
         start = cut - timedelta(days=params.window.train_days)
     return Split(
-        open_dataset(case, ws, start, cut, params.seed, platform),
+        training_data(case, ws, start, cut, params, platform),
         open_dataset(case, ws, cut, as_of, params.seed, platform),
     )
 
@@ -71,7 +71,14 @@ def newest(
 ) -> Dataset:
     """Open the `train_days` until `as_of`: a window with nothing held back to be judged on."""
     start = as_of - timedelta(days=params.window.train_days)
-    return open_dataset(case, ws, start, as_of, params.seed, platform)
+    return training_data(case, ws, start, as_of, params, platform)
+
+
+def training_data(
+    case: CaseStudy, ws: Workspace, start: datetime, end: datetime, params: CaseParams, platform: Platform
+) -> Dataset:
+    """Open [start, end) to learn from: what is judged waits for labels that are final, what learns need not."""
+    return open_dataset(case, ws, start, end, params.seed, platform, provisional=True)
 
 
 def has_times(case: CaseStudy, ws: Workspace) -> bool:

@@ -15,9 +15,8 @@ from pipelines.errors import DataError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.partials import plan
 from pipelines.steps.recency import Choice, choose_since
-from pipelines.steps.split import split
+from pipelines.steps.split import split, training_data
 from pipelines.stores.code import code_digest, code_files, library_versions
-from pipelines.stores.dataset import open_dataset
 from pipelines.stores.lake import Contents, Lake, contents_digest
 from pipelines.stores.models import save_model
 from pipelines.stores.workspace import Workspace
@@ -70,7 +69,7 @@ def fit_chosen(
 ) -> Trained:
     """Fit the case's model on a data set, or on what came since the chosen moment within it; write it to `folder`."""
     if choice is not None:
-        dataset = open_dataset(case, ws, choice.start, dataset.end, params.seed, platform)
+        dataset = training_data(case, ws, choice.start, dataset.end, params, platform)
         origin = {**(origin or {}), **choice.as_record()}
     return fit_model(case, ws, as_of, params, protocol, dataset, folder, origin)
 

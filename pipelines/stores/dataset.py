@@ -34,11 +34,15 @@ def open_dataset(
     platform: Platform,
     *,
     timeless: bool = False,
+    provisional: bool = False,
 ) -> Dataset:
-    """Open [start, end) of a workspace; raises UsageError for naive or reversed times."""
+    """Open [start, end) of a workspace; raises UsageError for naive or reversed times.
+
+    `provisional`: labels are there from when they are told (`Label.told_after`), be they final or not.
+    """
     if start.tzinfo is None or end.tzinfo is None or start > end:
         raise UsageError(f"a data set needs a start before its end, both with a time zone: {start} to {end}")
-    return WorkspaceDataset(case, ws, start, end, seed, platform, timeless)
+    return WorkspaceDataset(case, ws, start, end, seed, platform, timeless, provisional)
 
 
 @dataclass
@@ -56,6 +60,7 @@ class WorkspaceDataset:
     seed: int
     platform: Platform
     timeless: bool = False
+    provisional: bool = False
 
     @cached_property
     def lake(self) -> Lake:
@@ -100,7 +105,8 @@ class WorkspaceDataset:
         time = pl.col(label.time)
         inside = (time >= self.start) & (time < self.end)
         if label.matures:
-            inside &= time + self.case.framing.attribution <= self.end
+            wait = self.case.told_after if self.provisional else self.case.framing.attribution
+            inside &= time + wait <= self.end
         inside = pl.when(time.is_null()).then(pl.lit(self.timeless)).otherwise(inside)
         return folded.filter(inside).sort(label.time, *label.keys)
 

@@ -6,6 +6,10 @@ import pytest
 from contract_help import opened, window
 
 from pipelines.flows.edge import Run
+from pipelines.stores.dataset import open_dataset
+from pipelines.stores.engine import connect, scan, to_polars
+from pipelines.stores.lake import Lake
+from pipelines.stores.schemas import Actions
 
 
 def test_examples_are_told_apart_by_their_keys(finished) -> None:
@@ -32,3 +36,32 @@ def test_an_immature_label_is_dropped(finished) -> None:
     assert young.filter(young[case.label.time] < end).height > 0, (
         "no example near the end: a longer tiny world"
     )
+
+
+def test_what_is_told_early_is_told_by_an_action(finished) -> None:
+    """Were an example there before anything was told of it, what has not come yet would teach as a no."""
+    run: Run = finished.run
+    case, label = run.case, run.case.label
+    if label.told_after is None:
+        pytest.skip(f"{case.name} learns from labels that are final")
+    assert label.matures and label.told_after < case.framing.attribution
+    lake, told = Lake(run.workspace.lake, case.tables), {table.name for table in case.shaped(Actions)}
+    with connect() as backend:
+        tables = {name: scan(backend, case.table(name), lake.files(name)) for name in label.reads}
+        silent = {name: rows.limit(0) if name in told else rows for name, rows in tables.items()}
+        assert to_polars(label.fold(silent, run.as_of), backend).is_empty()
+        assert to_polars(label.fold(tables, run.as_of), backend).height
+
+
+def test_what_is_told_early_is_mostly_what_is_final(finished) -> None:
+    run: Run = finished.run
+    case, (start, end) = run.case, window(run)
+    if case.label.told_after is None:
+        pytest.skip(f"{case.name} learns from labels that are final")
+    seed, platform, keys = run.params.seed, run.project.platform, list(case.label.keys)
+    early = open_dataset(case, run.workspace, start, end, seed, platform, provisional=True).labels()
+    final = opened(run, run.workspace, start, end + case.framing.attribution).labels()
+    both = early.join(final.select(*keys, final="label"), on=keys, how="left")
+    assert early.height > opened(run, run.workspace, start, end).labels().height
+    assert both["final"].null_count() == 0
+    assert (both["label"] == both["final"]).mean() > 0.95

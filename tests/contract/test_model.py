@@ -42,5 +42,5 @@ def test_every_scorer_is_measured(finished) -> None:
     framing = run.case.framing
     for scorer in ("model", "oracle", *run.case.heuristics):
         assert framing.primary_metric in content["scorers"][scorer], scorer
-    assert set(framing.guardrails) <= set(content["scorers"]["model"])
+    assert {framing.selects, *framing.guardrails} <= set(content["scorers"]["model"])
     assert content["slices"], "a case says where its model may fail: by slices"

@@ -39,7 +39,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ite
     """Let steps open the stub's data sets, which need no Feast."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr("pipelines.steps.run_content.draw_all", lambda *_: [])
-    for step in ("split", "hold_out", "recency", "contest", "refit", "train", "reproduce"):
+    for step in ("split", "hold_out", "signals"):
         monkeypatch.setattr(f"pipelines.steps.{step}.open_dataset", stub_case.open_stub)
     yield
 

@@ -12,7 +12,7 @@ import pytest
 import stub_case
 from stub_case import AS_OF, CASE, DAY
 
-from pipelines.case_study import CaseStudy, Dataset, Fitted, Measured, Model
+from pipelines.case_study import CaseStudy, Dataset, Fitted, Framing, Measured, Model
 from pipelines.errors import DataError
 from pipelines.learning.bootstrap import Resampled
 from pipelines.learning.scores import Scores
@@ -20,6 +20,7 @@ from pipelines.settings import Gate, Platform
 from pipelines.steps.evaluate import evaluate
 from pipelines.steps.gate import Judgement, judge_contest
 from pipelines.steps.promote import Promotion, promote
+from pipelines.steps.signals import Performance, measure_champion
 from pipelines.steps.train import train
 from pipelines.stores.registry import Registry
 from pipelines.stores.workspace import Workspace
@@ -108,6 +109,7 @@ def test_where_it_cannot_be_told_the_judged_days_judge(breakdown: Workspace, reg
 def test_the_champion_is_measured_on_days_that_it_does_not_know(
     breakdown: Workspace, registry: Registry
 ) -> None:
+    assert CASE.told_after == DAY, "of its last day the champion knows no label"
     promoted(breakdown, registry, 0.8, at=AS_OF - 4 * DAY)
     seen: list[datetime] = []
 
@@ -117,8 +119,27 @@ def test_the_champion_is_measured_on_days_that_it_does_not_know(
 
     case = replace(CASE, protocols={"logged": replace(CASE.protocols["logged"], measure=measure)})
     found = promoted(breakdown, registry, 0.95, [AS_OF - 6 * DAY], case=case)
-    assert found.decision == "promoted" and "since 2026-02-25, on" in found.why
-    assert AS_OF - 4 * DAY <= max(seen) < AS_OF - 3 * DAY
+    assert found.decision == "promoted" and "since 2026-02-24, on" in found.why
+    assert AS_OF - 5 * DAY <= max(seen) < AS_OF - 4 * DAY
+
+
+def test_later_days_are_held_to_what_the_people_saw_of_it(breakdown: Workspace, registry: Registry) -> None:
+    """The days that judged had no row of what it learned; how it did there is not how it was known."""
+    at, params = AS_OF - 4 * DAY, stub_case.params()
+
+    def measured() -> Performance:
+        found = measure_champion(CASE, breakdown, AS_OF, params, PLATFORM, "logged", GATE, registry)
+        assert found is not None
+        return found
+
+    promoted(breakdown, registry, 0.8, at=at - 8 * DAY)
+    metrics = registry.client.get_run(registry.champion().run_id).data.metrics  # type: ignore[union-attr]
+    assert measured().then == metrics["closeness"]
+    found = promoted(breakdown, registry, 0.95, [at - 5 * DAY], at=at)
+    reached = found.reasons[0].reached
+    assert found.decision == "promoted" and reached is not None
+    wanted = (reached.value, (reached.high - reached.low) / 2)
+    assert (measured().then, measured().then_half) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("error", [DataError, ValueError])
@@ -156,32 +177,45 @@ def test_what_no_gate_has_passed_does_not_serve(
     assert promoted(breakdown, registry, 0.96).decision == "promoted", "as judged, it passed the gate itself"
 
 
-def judged(metric: float, guardrail: float, gate: Gate = GATE) -> Judgement | None:
+def judged(
+    metric: float, guardrail: float, noise: float = 0.001, framing: Framing = CASE.framing
+) -> Judgement | None:
     """Judge a recipe that is so much better by the primary metric, and has so much more error."""
-    draws = np.random.default_rng(1).normal(0, 0.001, 200)
+    draws = np.random.default_rng(1).normal(0, noise, 200)
 
     def reached(value: float) -> Resampled:
         return Resampled(value, value + draws, 90)
 
     keys = {("model", "closeness", ""): 0.5 + metric, ("champion", "closeness", ""): 0.5}
     keys |= {("model", "squared_error", ""): 0.2 + guardrail, ("champion", "squared_error", ""): 0.2}
-    scores = Scores({key: reached(value) for key, value in keys.items()}, {})
-    return judge_contest(scores, CASE.framing, gate, "model", "champion", "on 90 units")
+    found = {key: reached(value) for key, value in keys.items()}
+    found |= {key: Resampled(each.value, each.replicates - draws, 90) for key, each in found.items()
+              if key[0] == "champion"}  # fmt: skip
+    return judge_contest(Scores(found, {}), framing, GATE, "model", "champion", "on 90 units")
 
 
-def test_a_contest_asks_for_better_and_harms_no_guardrail() -> None:
+def test_a_contest_asks_for_no_worse_and_harms_no_guardrail() -> None:
     passed = {(better, worse): found.passed for better in (0.01, -0.01) for worse in (-0.1, 0.1)
               if (found := judged(better, worse)) is not None}  # fmt: skip
     assert passed == {(0.01, -0.1): True, (0.01, 0.1): False, (-0.01, -0.1): False, (-0.01, 0.1): False}
 
 
-def test_a_contest_bears_what_the_gate_bears() -> None:
+@pytest.mark.parametrize(("metric", "passes"), [(-0.01, True), (-0.03, False)])
+def test_what_chance_may_have_made_is_no_defeat(metric: float, passes: bool) -> None:
     """Few people tell little, and the champion is known to have fallen."""
-    bearing = Gate(resamples=200, champion_margin=-0.02)
-    found = judged(-0.01, -0.1, bearing)
-    assert found is not None and found.passed
-    lost = judged(-0.03, -0.1, bearing)
+    found = judged(metric, -0.1, noise=0.01)
+    assert found is not None and found.passed is passes
+
+
+def test_few_rows_are_compared_by_a_metric_that_tells_them_apart() -> None:
+    """Of a few posts none may hold a harm: their order says nothing, how sure the models were does."""
+    framing = replace(CASE.framing, selection_metric="squared_error")
+    won, lost = judged(float("nan"), -0.1, framing=framing), judged(float("nan"), 0.1, framing=framing)
+    assert (
+        won is not None and won.passed and won.reasons[0].words.startswith("squared_error is 0.1000 better")
+    )
     assert lost is not None and not lost.passed
+    assert won.reasons[0].reached is None, "later days are held to the primary metric, which has no value"
 
 
 def test_a_metric_without_a_value_decides_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,6 +57,26 @@ def test_labels_are_mature_and_known(tmp_path: Path) -> None:
         ("i1", 1), ("i2", 0), ("i3", 1), ("i4", 1), ("i5", 0)
     ]  # fmt: skip
     assert found["impression_time"].is_sorted()
+
+
+def test_what_teaches_need_not_be_final(tmp_path: Path) -> None:
+    """A label that is told early teaches then; what is judged waits for the attribution window."""
+    ws = Workspace(tmp_path / "runs" / "x")
+    lake = Lake(ws.lake, TABLES)
+    lake.append("impressions", shown([20, 60, 61, 70]))
+    lake.append("actions", watched([(1, 62, 62), (2, 71, 71), (3, 71, 71)]))
+    early = replace(CASE, label=replace(CASE.label, told_after=11 * HOUR))
+    found = {
+        (case is early, provisional): open_dataset(
+            case, ws, START, START + 72 * HOUR, 0, PLATFORM, provisional=provisional
+        ).labels()["impression_id"].to_list()
+        for case in (CASE, early)
+        for provisional in (False, True)
+    }  # fmt: skip
+    waits = ["i0"]
+    assert found == {
+        (False, False): waits, (False, True): waits, (True, False): waits, (True, True): [*waits, "i1", "i2"]
+    }  # fmt: skip
 
 
 @settings(

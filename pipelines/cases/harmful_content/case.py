@@ -22,7 +22,8 @@ FRAMING = Framing(
     attribution=ATTRIBUTION,
     primary_metric="pr_auc_macro",
     guardrails=("harmful_view_share", "removals_overturned"),
-    lower_is_better=("harmful_view_share", "removals_overturned", "appeals_upheld"),
+    lower_is_better=("harmful_view_share", "removals_overturned", "appeals_upheld", "log_loss"),
+    selection_metric="log_loss",  # of a few dozen posts, two or three hold a harm: no order to speak of
 )
 
 CASE = CaseStudy(

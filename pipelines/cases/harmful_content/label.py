@@ -16,6 +16,8 @@ from pipelines.case_study import Label
 from pipelines.cases.harmful_content.tables import HARMS
 
 ATTRIBUTION = timedelta(days=4)
+VERDICT = timedelta(hours=36)
+"""Within which reviewers vote as a rule; an appeal may yet overrule them, and what was not reviewed has no label."""
 CONTEXT = ("request_id", "author_id", "text", "audience", "client", "reports", "propensity")
 
 
@@ -90,4 +92,5 @@ LABEL = Label(
     time="time",
     reads=("requests", "impressions", "actions"),
     fold=_fold,
+    told_after=VERDICT,
 )

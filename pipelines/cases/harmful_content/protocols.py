@@ -18,6 +18,7 @@ from pipelines.cases.harmful_content.tables import HARMS
 from pipelines.errors import DataError
 from pipelines.learning.measures import RatioOf
 from pipelines.learning.precision_recall import AveragePrecisionOf, F1Of, Ranking, RecallAtPrecisionOf
+from pipelines.learning.probabilities import log_losses
 from pipelines.learning.remembered import Remembered
 from pipelines.learning.text import plain
 
@@ -86,6 +87,8 @@ def measure(scorer: Any, train: Dataset, test: Dataset, judge: Judge | None) -> 
     if hasattr(scorer, "names") and (found.labels.sum(axis=1) <= 1).all():
         statistics |= _f1(found, _named(scorer, found, scores))
     if hasattr(scorer, "removes"):
+        losses = log_losses(scores, found.labels).sum(axis=1)
+        statistics["log_loss"] = RatioOf(found.units, found.weights * losses, found.weights)
         statistics |= _removals(found, scorer.removes(_learned(scorer, found, scores)))
     if judge is not None:
         statistics["oracle_share"] = _queue(scorer, found, judge)
@@ -197,6 +200,7 @@ _DETAILS = {
     "are always reviewed, others by chance, and only so do the figures speak of all posts",
     "pr_auc": "average precision; macro: the mean over the harms that were found at least 5 times in training",
     "recall_at_p80": "the greatest recall at any threshold with a precision of at least 0.8",
+    "log_loss": "of a post's probabilities, summed over the harms; for models that give such",
     "removals": "what the model's own thresholds, chosen on training rows, would remove; views are expected ones",
 }
 

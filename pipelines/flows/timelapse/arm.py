@@ -168,8 +168,8 @@ class Arm:
         )
 
     def _mature(self, run: Run) -> int:
-        """Name the first morning that knows labels of the scenario's first day."""
-        return self.plan.shift_day + 1 + math.ceil(run.case.framing.attribution / DAY)
+        """Name the first morning that may learn from labels of the scenario's first day."""
+        return self.plan.shift_day + 1 + math.ceil(run.case.told_after / DAY)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
