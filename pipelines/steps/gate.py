@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,6 @@ DAY = "day="
 
 CHAMPION = "champion"
 CONTEST = "contest"
-REACHED = "contest.reached"
-"""Tag of a version that won a contest: what it reached there (JSON)."""
 _RIVALS = ("heuristic", "champion", CONTEST)
 
 
@@ -27,20 +25,21 @@ _RIVALS = ("heuristic", "champion", CONTEST)
 class Reason:
     """One check of the gate: what it compared, how it went, and why in words.
 
-    `reached` is what the model itself reached, where that is what later days are held to.
+    `reached` are the model's own figures, by the names of a run's metrics, where later days are held to those.
     """
 
     check: str
     passed: bool
     words: str
     estimate: Estimate | None = None
-    reached: Estimate | None = None
+    reached: Mapping[str, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what a JSON file holds."""
-        figures = {"estimate": self.estimate, "reached": self.reached}
+        estimate = None if self.estimate is None else self.estimate.as_json()
+        reached = None if self.reached is None else dict(self.reached)
         told = {"check": self.check, "passed": self.passed, "words": self.words}
-        return told | {name: None if each is None else each.as_json() for name, each in figures.items()}
+        return told | {"estimate": estimate, "reached": reached}
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def judge(
 def judge_contest(
     scores: Scores, framing: Framing, gate: Gate, model: str, champion: str, where: str
 ) -> Judgement | None:
-    """Judge a recipe against the champion on rows that neither knows: not surely worse, and no guardrail harmed.
+    """Judge a recipe against the champion on rows that neither knows: not surely worse, and no guardrail surely broken.
 
     The recipe knows more of what came since the fall, the rows are few, and the champion is known to have fallen: what
     chance may have made is no defeat. None where the selection metric has no value there.
@@ -93,11 +92,21 @@ def judge_contest(
     difference = gain(scores, framing, metric, model, champion)
     if difference is None or not math.isfinite(difference.value):
         return None
-    found, reached = difference.estimate(gate.confidence), scores.get(model, framing.primary_metric)
+    found = difference.estimate(gate.confidence)
     words = f"{metric} is {_figure(found)} than {_called(champion)}'s {where}"
-    known = None if reached is None or not math.isfinite(reached.value) else reached.estimate(gate.confidence)
-    reason = Reason(CONTEST, not found.high < 0, words, found, known)
-    return Judgement((reason, *_guardrails(scores, framing, gate, model, champion)))
+    reason = Reason(CONTEST, not found.high < 0, words, found, _reached(scores, framing, gate, model))
+    return Judgement((reason, *_guardrails(scores, framing, gate, model, champion, few=True)))
+
+
+def _reached(scores: Scores, framing: Framing, gate: Gate, model: str) -> dict[str, float]:
+    """Name the model's own primary metric, with its interval, and guardrails, as far as they have a value."""
+    figures: dict[str, float] = {}
+    for metric in (framing.primary_metric, *framing.guardrails):
+        reached = scores.get(model, metric)
+        if reached is not None:
+            found = reached.estimate(gate.confidence)
+            figures |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def best_heuristic(scores: Scores, framing: Framing, heuristics: list[str]) -> str:
@@ -130,7 +139,9 @@ def _better(
     return Reason(check, passed, words, found)
 
 
-def _guardrails(scores: Scores, framing: Framing, gate: Gate, model: str, rival: str) -> Iterator[Reason]:
+def _guardrails(
+    scores: Scores, framing: Framing, gate: Gate, model: str, rival: str, few: bool = False
+) -> Iterator[Reason]:
     for metric in framing.guardrails:
         difference = gain(scores, framing, metric, model, rival)
         if difference is None:
@@ -138,7 +149,7 @@ def _guardrails(scores: Scores, framing: Framing, gate: Gate, model: str, rival:
             yield Reason(f"guardrail {metric}", scores.get(model, metric) is not None, words)
             continue
         tolerance = gate.guardrail_tolerance.get(metric, 0.0)
-        yield _unharmed(f"guardrail {metric}", metric, difference, gate, tolerance, _called(rival))
+        yield _unharmed(f"guardrail {metric}", metric, difference, gate, tolerance, _called(rival), few)
 
 
 def _slices(scores: Scores, framing: Framing, gate: Gate, model: str, rival: str) -> Iterator[Reason]:
@@ -152,10 +163,17 @@ def _slices(scores: Scores, framing: Framing, gate: Gate, model: str, rival: str
 
 
 def _unharmed(
-    check: str, metric: str, difference: Resampled, gate: Gate, tolerance: float, called: str
+    check: str,
+    metric: str,
+    difference: Resampled,
+    gate: Gate,
+    tolerance: float,
+    called: str,
+    few: bool = False,
 ) -> Reason:
+    """Check that something is not worse: by more than is tolerated, and surely; on `few` rows surely by more."""
     found = difference.estimate(gate.confidence)
-    harmed = found.value < -tolerance and not found.high >= 0
+    harmed = found.high < -tolerance if few else found.value < -tolerance and not found.high >= 0
     where = f" on {check}" if check.startswith("slice") else ""
     words = f"{metric}{where} is {_figure(found)} than {called}'s (tolerance {tolerance:g})"
     return Reason(check, not harmed, words, found)

@@ -15,7 +15,8 @@ from pipelines.case_study import CaseStudy
 from pipelines.learning.figures import draw_all
 from pipelines.learning.scores import EVERYWHERE, Scores
 from pipelines.steps.evaluate import MODEL, Evaluation
-from pipelines.steps.gate import CHAMPION, REACHED, Judgement, Reason
+from pipelines.steps.gate import CHAMPION, Judgement, Reason
+from pipelines.steps.judged import REACHED
 from pipelines.steps.model_card import flat, framing_note, framing_tags, model_card
 from pipelines.stores.code import git_commit
 from pipelines.stores.files import read_json, write_json
@@ -91,7 +92,7 @@ def verdict_tags(
     )
     for each in () if judgement is None else judgement.reasons:
         if each.reached is not None:
-            checks[REACHED] = json.dumps(each.reached.as_json())
+            checks[REACHED] = json.dumps(dict(each.reached))
     against = "none" if champion is None else f"version {champion.number}"
     return {"decision": decision, "why": why[:_TAG_CHARACTERS], "gate.against": against, **checks}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.estimated_performance import EstimatedPerformance
 from pipelines.learning.scores import narrowed, score
 from pipelines.settings import CaseParams, Gate, Platform
-from pipelines.steps.gate import REACHED
 from pipelines.steps.incidents import Incident
+from pipelines.steps.judged import judged_figures
 from pipelines.steps.outcome import Outcome
 from pipelines.steps.recency import SINCE
 from pipelines.steps.split import find_protocol, split
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.models import load_model, read_record
-from pipelines.stores.registry import Registry, Version
+from pipelines.stores.registry import Registry
 from pipelines.stores.workspace import Workspace
 
 _SCORER = "champion"
@@ -130,8 +129,8 @@ def measure_champion(
     judged = datetime.fromisoformat(champion.tags["as_of"])
     start = max(divided.test.start, judged)
     primary = case.framing.primary_metric
-    then = _judged_at(champion, primary, registry)
-    if start >= as_of or then is None:
+    known = judged_figures(champion, registry)
+    if start >= as_of or not {primary, f"{primary}_low", f"{primary}_high"} <= known.keys():
         return None
     newest = open_dataset(case, ws, start, as_of, params.seed, platform)
     if newest.labels().is_empty():
@@ -147,20 +146,5 @@ def measure_champion(
         return None
     worse_up = primary in case.framing.lower_is_better
     now = found.estimate(gate.confidence)
-    half = (then.high - then.low) / 2
-    return Performance(primary, champion.number, now, then.value, half, worse_up, start, as_of)
-
-
-def _judged_at(champion: Version, primary: str, registry: Registry) -> Estimate | None:
-    """Tell what the champion reached when it was judged: by the newest days, or by people after a fall.
-
-    After one, the figures of its run are of a model that had not learned from it, and never served.
-    """
-    if REACHED in champion.tags:
-        return Estimate.from_json(json.loads(champion.tags[REACHED]))
-    known = registry.client.get_run(champion.run_id).data.metrics
-    names = (primary, f"{primary}_low", f"{primary}_high")
-    if not set(names) <= known.keys():
-        return None
-    value, low, high = (known[name] for name in names)
-    return Estimate(value, low, high, 0)
+    half = (known[f"{primary}_high"] - known[f"{primary}_low"]) / 2
+    return Performance(primary, champion.number, now, known[primary], half, worse_up, start, as_of)
