@@ -20,8 +20,7 @@ from pipelines.flows.edge import Run, bind
 from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.scores import score
 from pipelines.settings import Project, parse
-from pipelines.steps.split import find_protocol, split
-from pipelines.stores.dataset import open_dataset
+from pipelines.steps.split import find_protocol, split, training_data
 
 JUDGED, REFIT = "as judged", "refit"
 COLUMNS = ("case", "metric", "days to learn from", "days that it lacks", JUDGED, REFIT, "refit - as judged")
@@ -63,7 +62,7 @@ def compare(run: Run) -> Compared:
     measure = find_protocol(case, run.protocol).measure
     measured = {}
     for name, end in ((JUDGED, divided.train.end - lacking), (REFIT, divided.train.end)):
-        known = open_dataset(case, run.workspace, end - length, end, params.seed, platform)
+        known = training_data(case, run.workspace, end - length, end, params, platform)
         measured[name] = measure(case.fit(known, settings).model, divided.train, divided.test, None)
     metric = case.framing.primary_metric
     scores = score(measured, metric, run.config.gate.resamples, params.seed)

@@ -175,8 +175,9 @@ class Label:
     `fold(tables, as_of)` yields `keys`, `time` (the example's), and `label`; the platform drops
     rows whose `time + attribution` lies after `as_of` (immature) unless `matures` is false.
     `told_after` is for labels that are told before they are final, such as a verdict that may be appealed: so long
-    after the example they are learned from, and only what is judged waits until they are mature. It needs a fold that
-    yields no row where nothing was told; elsewhere what has not come yet would count as no.
+    after the example they are learned from, while the days that the gate and the watch judge wait until they are
+    mature. It needs a fold that yields no row where nothing was told (elsewhere what has not come yet would count as
+    no), and a `fit` that learns how an example went from its label alone.
     """
 
     keys: tuple[str, ...]

@@ -192,7 +192,7 @@ def _dropped(kind: str, found: Outcome, drop: float) -> Reason:
 
 
 def _answered(signals: Signals, triggers: Triggers) -> tuple[Reason, datetime] | None:
-    """Return the fall of what is answered, and when its first labels are mature; None where there is none."""
+    """Return the fall of what is answered, and when its first labels have come; None where there is none."""
     found, watched, fall = signals.answered, triggers.answers, signals.fall
     if found is None or watched is None or not found.fell(watched.drop):
         return None

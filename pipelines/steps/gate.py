@@ -25,7 +25,7 @@ _RIVALS = ("heuristic", "champion", CONTEST)
 class Reason:
     """One check of the gate: what it compared, how it went, and why in words.
 
-    `reached` are the model's own figures, by the names of a run's metrics, where later days are held to those.
+    `reached` is the model's own primary metric, by the names of a run's metrics, where later days are held to it.
     """
 
     check: str
@@ -85,8 +85,8 @@ def judge_contest(
 ) -> Judgement | None:
     """Judge a recipe against the champion on rows that neither knows: not surely worse, and no guardrail surely broken.
 
-    The recipe knows more of what came since the fall, the rows are few, and the champion is known to have fallen: what
-    chance may have made is no defeat. None where the selection metric has no value there.
+    The recipe knows more of what came since the fall, the rows are few, and the champion has fallen, or was learned on
+    its first days: what chance may have made is no defeat. None where the selection metric has no value there.
     """
     metric = framing.selects
     difference = gain(scores, framing, metric, model, champion)
@@ -99,14 +99,13 @@ def judge_contest(
 
 
 def _reached(scores: Scores, framing: Framing, gate: Gate, model: str) -> dict[str, float]:
-    """Name the model's own primary metric, with its interval, and guardrails, as far as they have a value."""
-    figures: dict[str, float] = {}
-    for metric in (framing.primary_metric, *framing.guardrails):
-        reached = scores.get(model, metric)
-        if reached is not None:
-            found = reached.estimate(gate.confidence)
-            figures |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
+    """Tell the model's own primary metric with its interval; nothing where it has no value."""
+    metric = framing.primary_metric
+    reached = scores.get(model, metric)
+    if reached is None or not math.isfinite(reached.value):
+        return {}
+    found = reached.estimate(gate.confidence)
+    return {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
 
 
 def best_heuristic(scores: Scores, framing: Framing, heuristics: list[str]) -> str:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from pipelines.steps.gate import CONTEST, Judgement
 from pipelines.stores.registry import Registry, Version
 
 REACHED = "contest.reached"
-"""Tag of a version that won a contest: what it reached there, by the names of a run's metrics (JSON)."""
+"""Tag of a version that won a contest: its primary metric there, by the names of a run's metrics (JSON)."""
+
+
+def reached_tags(judgement: Judgement | None) -> dict[str, str]:
+    """Return the tag of what a contest's winner reached; none where there was no contest."""
+    told = [each.reached for each in judgement.reasons if each.check == CONTEST] if judgement else []
+    return {} if not told or told[0] is None else {REACHED: json.dumps(dict(told[0]))}
 
 
 def judged_figures(version: Version, registry: Registry) -> Mapping[str, float]:
-    """Read the metrics of a version's run, and in their place those that people saw of it after a fall.
+    """Read what a version reached: the metrics of its run, or after a fall what people saw of it.
 
     After one, the figures of its run are of a model that had not learned from it, and never served.
     """
-    metrics = registry.client.get_run(version.run_id).data.metrics
-    return {**metrics, **json.loads(version.tags.get(REACHED, "{}"))}
+    if REACHED in version.tags:
+        told: dict[str, float] = json.loads(version.tags[REACHED])
+        return told
+    known: Mapping[str, float] = registry.client.get_run(version.run_id).data.metrics
+    return known

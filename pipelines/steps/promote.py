@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from pipelines.settings import CaseParams, Gate, Platform
 from pipelines.steps.contest import meet
 from pipelines.steps.evaluate import MODEL, Evaluation, read_evaluation
 from pipelines.steps.gate import CHAMPION, CONTEST, Judgement, Reason, judge
+from pipelines.steps.judged import reached_tags
 from pipelines.steps.recency import SINCE, Choice, choose_since
 from pipelines.steps.refit import gain_of_refit, is_refit, refit
 from pipelines.steps.run_content import origin_tags, run_content, verdict_tags
@@ -33,6 +34,7 @@ from pipelines.stores.workspace import Workspace
 
 Decision = Literal["promoted", "challenger", "passed", "rejected", "unchanged", "blocked"]
 ROLLED_BACK = "rolled_back"
+_INSTANT = timedelta(microseconds=1)
 _SERVES = ("promoted", "challenger")
 
 
@@ -280,8 +282,9 @@ def _contest(job: _Job) -> Judgement | None:
     champion = job.champion
     if champion is None or job.fall is None:
         return None
-    # What was not told when it learned, it does not know.
-    unseen = max(job.fall, datetime.fromisoformat(champion.tags["as_of"]) - job.case.told_after)
+    # Of what was not told yet it has learned nothing, where labels alone tell how an example went.
+    untold = job.case.label.told_after or timedelta(0)
+    unseen = max(job.fall, datetime.fromisoformat(champion.tags["as_of"]) - untold + _INSTANT)
     if unseen >= job.as_of:
         return None
     whole = newest(job.case, job.ws, job.as_of, job.params, job.platform).start
@@ -369,5 +372,6 @@ def _record(
             job.registry.tag(version, {**verdict, "decision": "judged"})
             tags = origin_tags(read_record(again), job.origin)
             version = job.registry.log_refit(content, version, again, tags)
+            verdict |= reached_tags(judgement)
     job.registry.tag(version, verdict)
     return replace(version, tags={**version.tags, **verdict})

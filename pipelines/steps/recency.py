@@ -76,8 +76,8 @@ def choose_since(
 
 
 def _held(case: CaseStudy, dataset: Dataset) -> int:
-    """Count the examples of the people held out."""
-    return People(dataset, person(case, dataset), True).labels().height
+    """Count what is told of the people held out."""
+    return People(dataset, person(case, dataset), True).labels()[case.label.keys[0]].n_unique()
 
 
 def _measure_all(

@@ -16,7 +16,6 @@ from pipelines.learning.figures import draw_all
 from pipelines.learning.scores import EVERYWHERE, Scores
 from pipelines.steps.evaluate import MODEL, Evaluation
 from pipelines.steps.gate import CHAMPION, Judgement, Reason
-from pipelines.steps.judged import REACHED
 from pipelines.steps.model_card import flat, framing_note, framing_tags, model_card
 from pipelines.stores.code import git_commit
 from pipelines.stores.files import read_json, write_json
@@ -86,13 +85,10 @@ def origin_tags(record: Mapping[str, Any], origin: str) -> dict[str, str]:
 def verdict_tags(
     judgement: Judgement | None, decision: str, why: str, champion: Version | None
 ) -> dict[str, str]:
-    """Return the verdict as tags: the decision, why, each check in words, the champion, what a contest found."""
+    """Return the verdict as tags: the decision, why, each check in words, and who was champion."""
     checks = (
         {} if judgement is None else {_tag(f"gate.{each.check}"): _said(each) for each in judgement.reasons}
     )
-    for each in () if judgement is None else judgement.reasons:
-        if each.reached is not None:
-            checks[REACHED] = json.dumps(dict(each.reached))
     against = "none" if champion is None else f"version {champion.number}"
     return {"decision": decision, "why": why[:_TAG_CHARACTERS], "gate.against": against, **checks}
 

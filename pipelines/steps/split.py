@@ -77,7 +77,10 @@ def newest(
 def training_data(
     case: CaseStudy, ws: Workspace, start: datetime, end: datetime, params: CaseParams, platform: Platform
 ) -> Dataset:
-    """Open [start, end) to learn from: what is judged waits for labels that are final, what learns need not."""
+    """Open [start, end) to learn from, with labels as they are told: the days that the gate and the watch judge wait.
+
+    So does a protocol that holds rows out.
+    """
     return open_dataset(case, ws, start, end, params.seed, platform, provisional=True)
 
 

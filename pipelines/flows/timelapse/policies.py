@@ -12,7 +12,7 @@ Rule = Literal["triggered", "never", "every", "once", "lead", "fresh"]
 
 @dataclass(frozen=True)
 class Policy:
-    """When an arm retrains. `every`: each `days` days; `once`: as soon as the shift's own labels are mature."""
+    """When an arm retrains. `every`: each `days` days; `once`: as soon as the shift's own labels teach."""
 
     name: str
     rule: Rule
@@ -31,7 +31,7 @@ class Policy:
         if self.rule == "lead" and day == -1:
             return "the first champion's own days are there to learn from"
         if self.rule == "once" and day + 1 == mature:
-            return "told of the change: its first labels are mature"
+            return "told of the change: its first labels have come"
         return None
 
 
@@ -42,7 +42,7 @@ CONTROLS = (
     FROZEN,
     Policy("daily", "every", "retrains every day", 1),
     Policy("weekly", "every", "retrains every week", 7),
-    Policy("informed", "once", "retrains once, as soon as labels from after the true change are mature"),
+    Policy("informed", "once", "retrains once, as soon as it may learn from labels of after the true change"),
 )
 FRESH = Policy(
     "fresh", "fresh", "learns from a world in which what holds on the day has always held, every 3 days", 3
