@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,14 @@ class Examined:
     labels: Floats
     weights: Floats
     slices: Mapping[str, Bools]
-    submitted: pl.DataFrame
+    seen: Dataset
+
+    @cached_property
+    def submitted(self) -> pl.DataFrame:
+        """All posts of whole days, reviewed or not; none where no times are told. Read when a judge asks for them."""
+        if self.posts["time"].null_count():
+            return self.posts.clear()
+        return self.seen.historical(_whole_days(self.seen), "time")
 
     @property
     def units(self) -> NDArray[Any]:
@@ -68,11 +76,8 @@ def prepare(train: Dataset, test: Dataset) -> Examined:
             f"{test.end.isoformat()}), and {len(harms)} harms were found {LEAST} times in training: there must be "
             "some of each; widen the window"
         )
-    submitted = found.posts.clear()
-    if found.posts["time"].null_count() == 0:
-        submitted = test.historical(_whole_days(test), "time")
     slices = _slices(found.posts, train)
-    return Examined(found.posts, harms, found.labels[:, places(harms)], found.weights, slices, submitted)
+    return Examined(found.posts, harms, found.labels[:, places(harms)], found.weights, slices, test)
 
 
 def measure(scorer: Any, train: Dataset, test: Dataset, judge: Judge | None) -> Measured:
