@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="print JSON on stdout")] = False) -> None:
-    """Show every system: events, figures, champion, drift, last retrain, seconds a step."""
+    """Show every system: events, figures, champion, drift, what is on trial, last retrain, seconds a step."""
     from pipelines.flows.overview import overview
 
     found = overview(Project.find())
@@ -57,6 +57,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="print JSON on s
             say(f"withheld from {_name(each)}: {told}")
         if decided := each["decision"]:
             say(f"decision of {_name(each)} at {decided['at']}: {decided['words']}")
+        if tried := each["experiment"]:
+            told = f"version {tried['version']} since {tried['since']} ({tried['stage']})"
+            say(f"on trial in {_name(each)}: {told}")
         if retrained := each["last_retrain"]:
             say(f"last retrain of {_name(each)}: {retrained['at']}: {retrained['cause']}")
 

@@ -51,6 +51,7 @@ def _describe(project: Project, workspace: Workspace, case: str, source: str) ->
         "drift": verdict.get("level"),
         "actions": actions(project, workspace, case),
         "decision": _read(workspace.root / DECISION) or None,
+        "experiment": experiment(workspace),
         "last_retrain": _read(workspace.root / "last_retrain.json") or None,
         "seconds": _read(workspace.root / "seconds.json"),
     }
@@ -107,6 +108,17 @@ def actions(project: Project, workspace: Workspace, case: str) -> dict[str, int]
     lake = Lake(workspace.lake, found.tables).scan(table.name, since).select(pl.len()).collect().item()
     young = waiting.filter(pl.col(table.time) > since).height
     return {"waiting": waiting.height, "immature": young + lake}
+
+
+def experiment(workspace: Workspace) -> dict[str, str] | None:
+    """Tell which version live users try, since when, and at what stage; None where none is on trial."""
+    from pipelines.experiments.running import read_open
+
+    running = read_open(workspace)
+    if running is None:
+        return None
+    since = running.started.isoformat()
+    return {"version": running.challenger.number, "since": since, "stage": running.stage}
 
 
 def champion(project: Project, workspace: Workspace) -> dict[str, str] | None:

@@ -26,6 +26,7 @@ from pipelines.experiments.verdict import Verdict
 from pipelines.flows import clock
 from pipelines.flows.edge import Run
 from pipelines.flows.live import seed_live
+from pipelines.flows.overview import experiment
 from pipelines.flows.trial import look, review, start, stop, tend
 from pipelines.settings import Bound, Canary, CaseConfig, Measure, Project
 from pipelines.steps.ingest import ingest_log
@@ -290,8 +291,10 @@ def test_looking_changes_nothing_and_stopping_leaves_the_champion(town: Town) ->
     assert running is not None
     assert look(town.run, running, town.now).decision == "continue"
     assert file.read_open(town.shop.ws) == running
+    since = running.started.isoformat()
+    assert experiment(town.shop.ws) == {"version": challenger.number, "since": since, "stage": running.stage}
     ended = stop(town.run, "second thoughts", town.now)
-    assert ended.ended == town.now and ended.stage == "ended"
+    assert ended.ended == town.now and ended.stage == "ended" and experiment(town.shop.ws) is None
     town.shop.service.refresh()
     assert town.answering() == {"1"} and town.aliases() == {"champion": "1"}
     assert "second thoughts" in town.shop.registry.version(challenger.number).tags["why"]
