@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from drift_help import REFERENCE, ROLES, before, between, profile, rows
 
 from pipelines.errors import DataError, UsageError
 from pipelines.learning.drift import Profile, State, Verdict, judge_window, profile_reference
+from pipelines.learning.drift_cells import KNOWN_LEVELS, SHOWN_LEVELS, count, make_columns
+from pipelines.learning.drift_rows import open_rows
 
 MADE = rows(REFERENCE + 7)
 PROFILE = profile(MADE)
@@ -217,3 +220,18 @@ def test_wrong_names_are_refused(wrong: Callable[[], object], remedy: str) -> No
 def test_parquet_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.parquet"):
         judge_window(PROFILE, tmp_path / "nowhere.parquet")
+
+
+def test_the_shown_words_of_an_open_column_are_counted_each() -> None:
+    """Of texts there are too many words to know; those that are shown have a cell of their own all the same."""
+    often = [f"word {number:02d}" for number in range(SHOWN_LEVELS) for _ in range(number + 2)]
+    once = [f"text {number}" for number in range(KNOWN_LEVELS + 5)]
+    words = [*often, *once]
+    rows = pl.DataFrame({"time": [datetime(2026, 1, 1, 12, tzinfo=UTC)] * len(words), "word": words})
+    with open_rows(rows, "time") as connection:
+        columns = make_columns(connection, "time", None, {}, {})
+        counts = count(connection, columns)
+    (column,) = columns
+    assert not column.closed and column.shown == SHOWN_LEVELS
+    cells = counts.cells["word"][0].tolist()
+    assert cells[: SHOWN_LEVELS + 1] == [*range(SHOWN_LEVELS + 1, 1, -1), len(once)]

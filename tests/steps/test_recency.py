@@ -97,6 +97,14 @@ def test_where_nothing_changed_the_whole_window_mostly_teaches(stub: None, tmp_p
     assert sum(each is not None for each in found) <= 4
 
 
+def test_windows_are_compared_by_the_selection_metric(stub: None, tmp_path: Path) -> None:
+    """The primary metric here sees no change, and would take the whole window."""
+    framing = replace(CASE.framing, guardrails=(), selection_metric="squared_error")
+    case = replace(CHANGING, framing=framing)
+    found = chosen(lived(tmp_path, changed=5), [5], case)
+    assert found is not None and found.metric == "squared_error" and found.alone < found.whole
+
+
 def test_of_falls_within_a_day_the_last_counts(stub: None, tmp_path: Path) -> None:
     """Two signals of one change rarely name the same hour."""
     fits: list[Dataset] = []
