@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.cases.harmful_content.population import Due, Posts
 from pipelines.cases.harmful_content.reviews import (
     APPEAL,
     HOUR,
@@ -25,9 +25,6 @@ from pipelines.world.numbers import sigmoid
 from pipelines.world.state import world_day
 from pipelines.world.streams import Dice, Purpose
 from pipelines.world.users import on_the_day
-
-if TYPE_CHECKING:
-    from pipelines.cases.harmful_content.world import Due, Posts
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

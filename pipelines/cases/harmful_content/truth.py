@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pipelines.cases.harmful_content.population import Posts
 from pipelines.cases.harmful_content.tables import HARMS
 from pipelines.errors import DataError
-
-if TYPE_CHECKING:
-    from pipelines.cases.harmful_content.world import Posts
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

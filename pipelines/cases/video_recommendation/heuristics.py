@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.case_study import Dataset
+from pipelines.cases.video_recommendation.fit_retrieval import watched_matrix
 from pipelines.cases.video_recommendation.interactions import (
     Histories,
     codes,
@@ -24,7 +25,6 @@ from pipelines.cases.video_recommendation.interactions import (
 from pipelines.cases.video_recommendation.pairs import chunk_size
 from pipelines.cases.video_recommendation.params import VideoParams
 from pipelines.cases.video_recommendation.questions import Questions
-from pipelines.cases.video_recommendation.retrieval import watched_matrix
 from pipelines.learning.candidates import top_k
 from pipelines.learning.item_knn import neighbours
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pipelines.case_study import Dataset
 from pipelines.cases.video_recommendation.content import Encoder
+from pipelines.cases.video_recommendation.fit_retrieval import fit_retrieval
 from pipelines.cases.video_recommendation.interactions import read_catalogue, read_users, read_watches
 from pipelines.cases.video_recommendation.params import VideoParams
-from pipelines.cases.video_recommendation.retrieval import Retrieval, fit_retrieval
+from pipelines.cases.video_recommendation.retrieval import Retrieval
 from pipelines.errors import DataError
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,14 +14,30 @@ from pipelines.cases.video_recommendation.interactions import Histories
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from pipelines.cases.video_recommendation.retrieval import Retrieval
-
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 RECENT_DAYS = 14.0
 MOST_HISTORY = 50
 """Newest videos of a history that the user tower averages."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the videos of a catalogue, a row each; `weekly` has a row a week, `week_of` names it.
+
+    `known` is: popular, year, whether there is one; `added` is what a video adds to the user tower's history.
+    """
+
+    similar: csr_matrix
+    close: csr_matrix
+    languages: csr_matrix
+    creators: csr_matrix
+    genres: csr_matrix
+    known: csr_matrix
+    added: Floats
+    weekly: Floats
+    week_of: Callable[[Floats], Ints]
 
 
 @dataclass(frozen=True)
@@ -69,13 +85,19 @@ class Rows:
 class Teller:
     """One stage's sums: what is summed over the same entries lies side by side."""
 
-    def __init__(self, stage: Retrieval) -> None:
-        self._stage = stage
+    def __init__(self, beside: Beside) -> None:
+        from scipy.sparse import csr_matrix, hstack
+
+        words = (beside.languages, beside.creators, beside.genres, beside.known)
+        parts = [beside.similar, beside.close, *words]
+        self._cuts: list[int] = np.cumsum([each.shape[1] for each in parts[:-1]]).tolist()
+        self._all, self._similar = Rows(csr_matrix(hstack(parts))), Rows(beside.similar)
+        self._added, self._weekly, self._week_of = beside.added, beside.weekly, beside.week_of
 
     def tell(self, histories: Histories) -> Told:
         """Sum what stands beside the videos of each history."""
         n, entry, items = len(histories.now), histories.rows(), histories.items
-        summed = self._beside.sums(entry, items, n)
+        summed = self._all.sums(entry, items, n)
         similar, close, languages, creators, genres, known = np.split(summed, self._cuts, axis=1)
         fade, faded = _fade(histories, entry)
         return Told(
@@ -91,38 +113,6 @@ class Teller:
             then=self._then(histories, entry),
         )
 
-    @cached_property
-    def _parts(self) -> list[csr_matrix]:
-        from scipy.sparse import csr_matrix
-
-        stage = self._stage
-        known = np.column_stack([stage.popular, np.nan_to_num(stage.year), ~np.isnan(stage.year)])
-        words = [stage.languages.ones, stage.creators.ones, csr_matrix(stage.genres), csr_matrix(known)]
-        return [stage.similar, stage.close, *words]
-
-    @cached_property
-    def _cuts(self) -> list[int]:
-        cuts: list[int] = np.cumsum([each.shape[1] for each in self._parts[:-1]]).tolist()
-        return cuts
-
-    @cached_property
-    def _beside(self) -> Rows:
-        from scipy.sparse import csr_matrix, hstack
-
-        return Rows(csr_matrix(hstack(self._parts)))
-
-    @cached_property
-    def _similar(self) -> Rows:
-        return Rows(self._stage.similar)
-
-    @cached_property
-    def _added(self) -> Floats:
-        return self._stage.added.astype(np.float64)
-
-    @cached_property
-    def _weekly(self) -> Floats:
-        return self._stage.weekly.toarray()
-
     def _taste(self, newest: Histories) -> Floats:
         """Sum what the newest entries add, as the user tower reads it."""
         found = np.zeros((len(newest.now), self._added.shape[1]))
@@ -135,7 +125,7 @@ class Teller:
         """Average how much was watched around the weeks of each history."""
         from scipy.sparse import csr_matrix
 
-        week = self._stage.week_of(histories.days)
+        week = self._week_of(histories.days)
         entry, week = entry[week >= 0], week[week >= 0]
         share = 1.0 / np.maximum(np.bincount(entry, minlength=len(histories.now)), 1.0)
         starts = np.searchsorted(entry, np.arange(len(histories.now) + 1))

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.cases.harmful_content.world import WORLD, HarmWorld, Posts
+from pipelines.cases.harmful_content.population import HarmWorld, Posts
+from pipelines.cases.harmful_content.world import WORLD
 from pipelines.world.state import world_day
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -10,7 +10,8 @@ import pytest
 from harm_help import SMALL, START
 
 from pipelines.cases.harmful_content.people import REVIEW_COST, WRONG_REMOVAL_COST, Posters
-from pipelines.cases.harmful_content.world import WORLD, HarmWorld
+from pipelines.cases.harmful_content.population import HarmWorld
+from pipelines.cases.harmful_content.world import WORLD
 from pipelines.errors import DataError
 from pipelines.world.state import world_day
 

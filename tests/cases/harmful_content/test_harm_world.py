@@ -11,9 +11,10 @@ import pytest
 from harm_help import SMALL, START, Log, draw, posts
 from polars.testing import assert_frame_equal
 
+from pipelines.cases.harmful_content.population import HarmWorld
 from pipelines.cases.harmful_content.reviews import outcome_in_time
 from pipelines.cases.harmful_content.tables import HARMS, TABLES
-from pipelines.cases.harmful_content.world import WORLD, HarmWorld
+from pipelines.cases.harmful_content.world import WORLD
 from pipelines.errors import DataError
 from pipelines.world.scenarios import SCENARIOS
 
