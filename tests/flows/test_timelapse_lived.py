@@ -84,7 +84,7 @@ def live(
     """Live some days of an arm in a process of its own, as `play` does."""
     plan = make_plan(project, CASE, "concept", 5)
     stage = open_stage(project, own_plan(plan, POLICIES[policy]), project.root / folder)
-    begin_arm(past[0], stage, plan)
+    begin_arm(past[0], stage)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(live_arm, stage.root, plan, POLICIES[policy], days).result()
     return Record(stage.root).days()
@@ -140,7 +140,7 @@ if __name__ == "__main__":
 def test_an_arm_ends_with_who_asked_for_it(project: Project, past: tuple[Stage, Plan]) -> None:
     """Left alone it would live on, and whoever continues the time-lapse would live the same days beside it."""
     stage = open_stage(project, make_plan(project, CASE, "concept", 5), project.root / "orphan")
-    begin_arm(past[0], stage, past[1])
+    begin_arm(past[0], stage)
     script = project.root / "alone.py"
     script.write_text(ALONE.format(root=str(project.root), case=CASE, arm=str(stage.root)))
     asking = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
@@ -190,12 +190,23 @@ def test_arms_live_side_by_side(project: Project, past: tuple[Stage, Plan]) -> N
     same = [(a.served, b.served) for a, b in zip(triggered, frozen, strict=True) if a.day <= first]
     assert all(a == b for a, b in same), "until something is learned both live the same days"
     assert (course.shift, course.settled) == (2, 4)
+    # The days before the shift were lived once, for every scenario, and copied: it is the same life.
+    assert len(Record(project.root / "timelapse" / CASE / "before-none-5" / "triggered").days()) == 2
+    assert told(list(triggered)) == told(live(project, past, "at-once", 3))
+
+
+def test_the_reference_shares_the_days_before_the_shift(project: Project, past: tuple[Stage, Plan]) -> None:
+    """It learns from nothing before the shift, and lives until then as the model that is never retrained."""
+    course = play(project, CASE, "concept-shift", 5, 3, [POLICIES["fresh"]], lambda name, day: None)
+    alone = live(project, past, "fresh", 3, "fresh")
+    assert told(list(course.arms["fresh"])) == told(alone)
+    assert not (project.root / "timelapse" / CASE / "before-none-5" / "fresh").exists()
 
 
 def test_users_come_over_http_too(project: Project, past: tuple[Stage, Plan]) -> None:
     plan = make_plan(project, CASE, "none", 5)
     stage = open_stage(project, plan, project.root / "over-http")
-    begin_arm(past[0], stage, plan)
+    begin_arm(past[0], stage)
     service = open_service(stage, CASE, seed=1)
     run, heard = bind_live(stage, CASE), []
 

@@ -34,7 +34,7 @@ from pipelines.world.state import State
 
 DAY = timedelta(days=1)
 _BUILT = ("ingest", "features", "train", "evaluate")
-_CARRIED, _MAIL = ("live", "registry"), "mail.parquet"
+_CARRIED, _MAIL, _BEGUN = ("live", "registry"), "mail.parquet", "begun"
 
 
 def build_past(stage: Stage, plan: Plan) -> None:
@@ -52,22 +52,26 @@ def build_past(stage: Stage, plan: Plan) -> None:
     Arm(stage, plan, LEAD).live(0)
 
 
-def begin_arm(past: Stage, stage: Stage, plan: Plan) -> None:
-    """Copy the past to an arm that has none yet, or whose day was cut off in its middle."""
-    if Record(stage.root).broken:
-        _forget(stage)
-    if (stage.root / "begun").exists():
+def has_begun(stage: Stage) -> bool:
+    """Say whether an arm is there to go on with; one whose day was cut off in its middle is not."""
+    return (stage.root / _BEGUN).exists() and not Record(stage.root).broken
+
+
+def begin_arm(source: Stage, stage: Stage) -> None:
+    """Copy what lies behind an arm to it, unless it has begun: the past, or days that another arm lived as it would."""
+    if has_begun(stage):
         return
     _forget(stage)
     for part in _CARRIED:
-        if (past.root / part).is_dir():
+        if (source.root / part).is_dir():
             # The online store is built anew: its registry names the folder it lies in.
             shutil.copytree(
-                past.root / part, stage.root / part, ignore=shutil.ignore_patterns("online", ".*")
+                source.root / part, stage.root / part, ignore=shutil.ignore_patterns("online", ".*")
             )
-    if (past.root / _MAIL).is_file():
-        shutil.copy(past.root / _MAIL, stage.root / _MAIL)
-    (stage.root / "begun").touch()
+    if (source.root / _MAIL).is_file():
+        shutil.copy(source.root / _MAIL, stage.root / _MAIL)
+    Record(stage.root).keep([each for each in Record(source.root).days() if each.day >= 0])
+    (stage.root / _BEGUN).touch()
 
 
 class Arm:
@@ -202,6 +206,6 @@ def _pending(run: Run, day: datetime) -> Mapping[str, pl.DataFrame]:
 
 def _forget(stage: Stage) -> None:
     """Take away what an arm has lived, not what it was built from."""
-    for part in (*_CARRIED, _MAIL, "days.jsonl", "day.open", "begun"):
+    for part in (*_CARRIED, _MAIL, "days.jsonl", "day.open", _BEGUN):
         path = stage.root / part
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -34,6 +34,11 @@ class Policy:
             return "told of the change: its first labels have come"
         return None
 
+    @property
+    def until_shift(self) -> Policy:
+        """Return the policy that lives the same days as this one until the scenario begins."""
+        return FROZEN if self.rule in ("once", "fresh") else self
+
 
 TRIGGERED = Policy("triggered", "triggered", "retrains when `decide` says so: the system itself")
 LEAD = Policy("lead", "lead", "serves the days before, and retrains on them once")

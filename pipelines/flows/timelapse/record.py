@@ -85,6 +85,10 @@ class Record:
 
     def end(self, days: Sequence[Lived]) -> None:
         """Keep the days, the newest among them, and take the mark away."""
+        self.keep(days)
+        self._open.unlink()
+
+    def keep(self, days: Sequence[Lived]) -> None:
+        """Write down which days were lived."""
         with write_aside(self._days) as aside:
             aside.write_text("".join(json.dumps(asdict(each)) + "\n" for each in days))
-        self._open.unlink()

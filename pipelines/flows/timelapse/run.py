@@ -27,32 +27,54 @@ def play(
 ) -> Course:
     """Play one seed of a scenario under each policy; `tell(arm, day)` hears of progress.
 
-    What was lived before is not lived again: the folder `timelapse/<case>/<scenario>-<seed>` keeps it. The past
-    is the same for every scenario but the season, which is there from the first day on.
+    What was lived before is not lived again: the folder `timelapse/<case>/<scenario>-<seed>` keeps it. The past and
+    the days before the scenario begins are the same for every scenario but the season, which is there from the first
+    day on: they are lived once, and copied.
     """
-    from pipelines.flows.timelapse.arm import begin_arm, build_past
+    from pipelines.flows.timelapse.arm import begin_arm, has_begun
 
     plan = make_plan(project, case, scenario, seed)
     folder = project.root / "timelapse" / case / f"{plan.scenario}-{seed}"
-    before = plan if plan.scenario == "season" else make_plan(project, case, "none", seed)
-    before = replace(
-        before, config={**before.config, "promotion": "direct"}
-    )  # there is no champion to try it against
-    past = open_stage(project, before, folder.with_name(f"past-{before.scenario}-{seed}"))
-    build_past(past, before)
-    tell("past", 0)
-    for policy in arms:
-        begin_arm(past, open_stage(project, own_plan(plan, policy), folder / policy.name), plan)
+    stages = {policy: open_stage(project, own_plan(plan, policy), folder / policy.name) for policy in arms}
+    missing = [policy for policy, stage in stages.items() if not has_begun(stage)]
+    if missing:
+        common = _live_common(project, plan, folder.parent, days, missing, tell)
+        for policy in missing:
+            begin_arm(common[policy.until_shift], stages[policy])
     lived = _side_by_side(folder, plan, arms, days, tell)
-    attribution = catalog.case(case).framing.attribution
-    # After the labels one decision period (a day) and one training (within it); a canary adds its designed days.
+    shift = None if plan.scenario in _SHIFTLESS else plan.shift_day
+    return Course(seed, shift, _settled(plan), lived)
+
+
+def _live_common(
+    project: Project, plan: Plan, folder: Path, days: int, arms: Sequence[Policy], tell: Tell
+) -> dict[Policy, Stage]:
+    """Live what the scenarios have in common: the past, and each rule's days before anything changes."""
+    from pipelines.flows.timelapse.arm import begin_arm, build_past
+
+    quiet = plan if plan.scenario == "season" else make_plan(project, plan.case, "none", plan.seed)
+    direct = {**quiet.config, "promotion": "direct"}  # there is no champion to try the first one against
+    past_plan = replace(quiet, config=direct)
+    past = open_stage(project, past_plan, folder / f"past-{quiet.scenario}-{plan.seed}")
+    build_past(past, past_plan)
+    tell("past", 0)
+    shared = folder / f"before-{quiet.scenario}-{plan.seed}"
+    rules = list(dict.fromkeys(policy.until_shift for policy in arms))
+    stages = {rule: open_stage(project, own_plan(quiet, rule), shared / rule.name) for rule in rules}
+    for stage in stages.values():
+        begin_arm(past, stage)
+    _side_by_side(shared, quiet, rules, min(days, plan.shift_day), tell)
+    return stages
+
+
+def _settled(plan: Plan) -> int:
+    """Name the day from which success is measured: after labels, a decision (a day), a training, a canary."""
+    attribution = catalog.case(plan.case).framing.attribution
     config = CaseConfig.model_validate(plan.config)
     canary = (
         config.experiment.shadow_days + config.experiment.minimum_days if config.promotion == "canary" else 0
     )
-    settled = plan.shift_day + math.ceil(attribution / timedelta(days=1)) + 1 + canary
-    shift = None if plan.scenario in _SHIFTLESS else plan.shift_day
-    return Course(seed, shift, settled, lived)
+    return plan.shift_day + math.ceil(attribution / timedelta(days=1)) + 1 + canary
 
 
 def own_plan(plan: Plan, policy: Policy) -> Plan:
