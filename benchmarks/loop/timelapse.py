@@ -2,7 +2,9 @@
 
     python benchmarks/loop/timelapse.py --case ad_click --scenario concept --scenario none --seed 7 --seed 8
 
-Without options: the three systems, every scenario, 60 days, one seed, the frozen and the fresh arms beside it.
+Without options: the three systems, every scenario, 60 days, one seed, beside a model that is never retrained, and
+for a change of tastes the fresh reference. "asked for by" names the reasons for retrains, "held" counts the
+mornings on which a broken column held training.
 `timelapse/` keeps every day of each (case, scenario, seed, arm): stopped, it goes on.
 """
 
@@ -21,22 +23,26 @@ from pipelines.settings import Project
 from pipelines.world.scenarios import SCENARIOS
 
 COLUMNS = (
-    "case", "scenario", "seeds", "gap closure", "oracle share", "frozen", "retrains", "detected after",
-    "false alarms", "best schedule's regret", "minutes",
+    "case", "scenario", "seeds", "gap closure", "oracle share", "frozen", "retrains", "asked for by", "held",
+    "detected after", "false alarms", "best schedule's regret", "minutes",
 )  # fmt: skip
+LEARNED = ("concept", "concept_gradual")
+"""The scenarios in which there is something to learn, and so a gap to close."""
 
 
 def main() -> None:
     """Live what is asked for and print a line a case and scenario."""
     asked = _arguments()
     project = Project.find()
-    arms = (TRIGGERED, *(CONTROLS if asked.controls else (FROZEN,)), *map(find_policy, asked.arm))
+    beside = (TRIGGERED, *(CONTROLS if asked.controls else (FROZEN,)), *map(find_policy, asked.arm or ()))
     rows = []
     for case in asked.case:
         for scenario in asked.scenario:
             started = time.perf_counter()
+            reference = (FRESH,) if scenario in LEARNED else ()
+            arms = tuple(dict.fromkeys((*beside, *reference)))
             courses = [
-                play(project, case, scenario, seed, asked.days, tuple(dict.fromkeys(arms)), lambda *_: None)
+                play(project, case, scenario, seed, asked.days, arms, lambda *_: None)
                 for seed in asked.seed or [project.case_params(case).seed]
             ]
             result = summarise(case, scenario, courses, time.perf_counter() - started)
@@ -65,6 +71,8 @@ def _row(result: dict[str, object]) -> list[str]:
         _short(arms["triggered"]["oracle_share"]),
         _short(arms["frozen"]["oracle_share"]) if "frozen" in arms else "-",
         _short(arms["triggered"]["retrains"], 1),
+        ", ".join(kind for kind, times in arms["triggered"]["asked_for"].items() if times) or "-",
+        _short(arms["triggered"]["held_days"], 1),
         _short(arms["triggered"]["detection_delay_days"], 1),
         _short(arms["triggered"]["false_alarms"], 1),
         _short(regret["triggered"] / min(schedules), 2) + " ×" if schedules else "-",
@@ -82,7 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS))
     parser.add_argument("--seed", action="append", type=int)
     parser.add_argument("--days", type=int, default=60)
-    parser.add_argument("--arm", action="append", default=[FRESH.name])
+    parser.add_argument("--arm", action="append", help="another arm: fresh, daily ...")
     parser.add_argument("--controls", action="store_true", help="also daily, weekly and informed arms")
     found = parser.parse_args()
     found.case = found.case or [name for name in catalog.names() if catalog.case(name).serving is not None]

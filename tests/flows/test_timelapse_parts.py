@@ -22,17 +22,26 @@ from pipelines.flows.timelapse.record import Lived, Record, Retrained
 from pipelines.flows.timelapse.result import COLUMNS, story, summarise, table_rows, write_outcome
 from pipelines.flows.timelapse.run import own_plan
 from pipelines.settings import CaseParams, Project
+from pipelines.steps.decide import AGE, DRIFT, FOLLOW_UP, LABELS
 
 CASE, START = "ad_click", datetime(2026, 3, 1, tzinfo=UTC)
 PROJECT = Project(Path(__file__).parents[2])
 
 
-def lived(day: int, reward: float, *, cause: str | None = None, best: float = 10.0) -> Lived:
+def lived(
+    day: int, reward: float, *, cause: str | None = None, kind: str = DRIFT, held: bool = False
+) -> Lived:
     judged = replace(
-        UNWATCHED, drift="alarm" if cause else "none", alarms=(cause,) if cause else (), cause=cause
+        UNWATCHED,
+        drift="alarm" if cause else "none",
+        alarms=(cause,) if cause else (),
+        kinds=(kind,) if cause else (),
+        cause=cause,
+        decided="hold: sent.bid is broken" if held else "",
+        held=held,
     )
     retrained = Retrained(cause, "2", "promoted", "it is better", 3.0) if cause else None
-    served = Served(100, 100 * reward, 100 * best, 40, {"champion": 100}, {"1": 100})
+    served = Served(100, 100 * reward, 1000.0, 40, {"champion": 100}, {"1": 100})
     return Lived(
         day, f"{START + timedelta(days=day):%F}", "1", served, judged, retrained, None, {"serve": 1.0}
     )
@@ -189,6 +198,21 @@ def test_alarms_before_the_shift_are_false() -> None:
     without = describe_arm(days, shift=None)
     assert (without["false_alarms"], without["detection_delay_days"]) == (2, None)
     assert regret(Course(1, 4, 6, {"triggered": days}))["triggered"] == pytest.approx(6 * 100 * 5.0)
+
+
+@pytest.mark.parametrize("kind", [FOLLOW_UP, LABELS, AGE])
+def test_what_no_fall_asked_for_is_no_alarm(kind: str) -> None:
+    days = [lived(day, 5.0, cause="asked" if day in (1, 6) else None, kind=kind) for day in range(10)]
+    found = describe_arm(days, shift=4)
+    assert (found["false_alarms"], found["detection_delay_days"], found["retrains"]) == (0, None, 2)
+    assert {name: times for name, times in found["asked_for"].items() if times} == {kind: 2}
+
+
+def test_mornings_that_held_training_are_counted_and_told() -> None:
+    days = [lived(day, 5.0, held=day in (4, 5)) for day in range(10)]
+    assert describe_arm(days, shift=4)["held_days"] == 2
+    told = story(Course(1, 4, 6, {"triggered": days}))
+    assert told[1].endswith("hold: sent.bid is broken") and len(told) == 3
 
 
 def test_the_outcome_is_told_in_all_its_forms(tmp_path: Path) -> None:

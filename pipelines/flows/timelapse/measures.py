@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.flows.timelapse.record import Lived
+from pipelines.steps.decide import FALLS, KINDS
 
 WINDOW = 14
 _LEAST = 0.02
@@ -87,12 +88,16 @@ def _gap(course: Course) -> tuple[float, float, float]:
 
 
 def describe_arm(days: Days, shift: int | None) -> dict[str, Any]:
-    """Tell of one arm: its reward before and after the shift, retrains, alarms, and what it cost."""
+    """Tell of one arm: its reward before and after the shift, retrains and what asked for them, alarms, and its cost.
+
+    An alarm is a retrain that a fall asked for: what follows it up, and what age or new labels ask for, is none.
+    """
     after = [each for each in days if shift is not None and each.day >= shift]
     before = [each for each in days if shift is None or each.day < shift]
     retrains = [each for each in days if each.retrained is not None]
-    asked = [each.day for each in days if each.judgement.cause]
-    detected = [day for day in asked if shift is not None and day >= shift]
+    asked = [each for each in days if each.judgement.cause]
+    alarmed = [each.day for each in asked if set(each.judgement.kinds) & set(FALLS)]
+    detected = [day for day in alarmed if shift is not None and day >= shift]
     seconds: dict[str, float] = {}
     for each in days:
         for part, spent in each.seconds.items():
@@ -109,7 +114,9 @@ def describe_arm(days: Days, shift: int | None) -> dict[str, Any]:
         "promotions": sum(took_over(each) for each in days),
         "retrain_seconds": round(sum(each.retrained.seconds for each in retrains if each.retrained), 2),
         "detection_delay_days": detected[0] - shift if detected and shift is not None else None,
-        "false_alarms": len(asked) - len(detected),
+        "false_alarms": len(alarmed) - len(detected),
+        "asked_for": {kind: sum(kind in each.judgement.kinds for each in asked) for kind in KINDS},
+        "held_days": sum(each.judgement.held for each in days),
         "seconds": seconds,
     }
 

@@ -149,6 +149,8 @@ def story(course: Course) -> list[str]:
             lines.append(f"{each.date}: the scenario begins")
         if each.judgement.drift == "alarm":
             lines.append(f"{each.date}: drift alarm: {'; '.join(each.judgement.alarms)}")
+        if each.judgement.held:
+            lines.append(f"{each.date}: {each.judgement.decided}")
         if each.retrained is not None:
             found = each.retrained
             lines.append(
