@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
-from pipelines.cli.output import say
+from pipelines.cli.output import emit, say
 from pipelines.errors import UsageError
 from pipelines.settings import Project
 from pipelines.stores.workspace import Workspace
@@ -67,12 +68,13 @@ def sync(
 
 def users(
     case: Case,
-    rate: Annotated[float, typer.Option(min=0.1, help="requests a second")] = 20.0,
+    rate: Annotated[str, typer.Option(help="requests a second: 20, or 20/s")] = "20/s",
     requests: Annotated[int, typer.Option(min=1, help="how many requests in all")] = 1000,
     port: Annotated[int, typer.Option(help="the server's port on 127.0.0.1")] = 8000,
     key: Annotated[
         str | None, typer.Option(envvar="LOOP_API_KEY", help="where the server asks for a key")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Send simulated users to `loop serve` over HTTP: they ask, see the answers, and act; simulated time passes."""
     import asyncio
@@ -82,11 +84,11 @@ def users(
     from pipelines.flows.live import bind_live
     from pipelines.flows.visitors import Visited, visit
 
-    run = bind_live(Project.find(), case)
-    shown = max(1, round(rate))
+    run, asked = bind_live(Project.find(), case), per_second(rate)
+    shown = max(1, round(asked))
 
     def tell(done: Visited) -> None:
-        if done.requests // shown != (done.requests - max(1, round(rate / 10))) // shown:
+        if done.requests // shown != (done.requests - max(1, round(asked / 10))) // shown:
             say(f"{done.moment:%Y-%m-%d %H:%M} UTC: {done.requests:,} requests, {done.actions:,} actions")
 
     async def go() -> Visited:
@@ -94,13 +96,27 @@ def users(
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30
         ) as client:
-            return await visit(run, client, rate, requests, tell)
+            return await visit(run, client, asked, requests, tell)
 
     done = asyncio.run(go())
     say(
         f"{case}: {done.requests:,} requests answered, {done.actions:,} actions acknowledged, {done.refused:,} "
         f"refused; it is now {done.moment:%Y-%m-%d %H:%M} UTC"
     )
+    if as_json:
+        moment = done.moment and done.moment.isoformat()
+        emit({"requests": done.requests, "actions": done.actions, "refused": done.refused, "moment": moment})
+
+
+def per_second(rate: str) -> float:
+    """Read a rate as people write it."""
+    try:
+        value = float(rate.removesuffix("/s"))
+    except ValueError:
+        value = math.nan
+    if not 0.1 <= value <= 10_000:
+        raise UsageError(f"--rate {rate}: say how many requests a second, from 0.1 to 10,000: 20, or 20/s")
+    return value
 
 
 @world_app.command("advance")

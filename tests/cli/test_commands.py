@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from tiny_project import CASE, tiny_project
 
+from pipelines.cli.live import per_second
+from pipelines.errors import UsageError
+
 LOOP = str(Path(sys.executable).parent / "loop")
 
 
@@ -107,3 +110,14 @@ def test_unknown_parameter_names_the_nearest(tmp_path: Path) -> None:
 def test_outside_a_project_says_where_to_stand(tmp_path: Path) -> None:
     done = loop(tmp_path, "status")
     assert done.returncode == 2 and "params.yaml" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "rate"), [("20", 20.0), ("50/s", 50.0), ("0.5/s", 0.5)])
+def test_a_rate_reads_as_people_write_it(text: str, rate: float) -> None:
+    assert per_second(text) == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "50/min", "0", "-3", "nan", "1e9"])
+def test_a_rate_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"20, or 20/s"):
+        per_second(text)
