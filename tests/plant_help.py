@@ -69,6 +69,7 @@ class Verdict:
     level: str = "none"
     reasons: tuple[str, ...] = ()
     since: str | None = None
+    columns: tuple[Any, ...] = ()
 
     def summary(self) -> str:
         return f"drift: {self.level}"

@@ -1,18 +1,19 @@
 """The causes of retrains, in a live workspace's journal: each is told once, and acted on once.
 
-A cause is written down before its event is sent, and the event carries the cause's id. So a watch that
-is killed in between sends the same event again, the server drops a copy it has seen, and a retrain that
-finds its cause taken ends at once: at least once, and then only once.
+A cause is written down before its event is sent, and the event's id follows from the cause's. So a watch that
+is killed in between sends the same event again, and the server drops a copy it has seen. A cause is taken when its
+retrain has come to an end: one that died is asked for again, and one that finds its cause taken ends at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from uuid import uuid4
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4, uuid5
 
-from pipelines.steps.decide import FALLS, Decision, Reason
+from pipelines.steps.decide import DRIFT, FALLS, Decision, Reason
 from pipelines.steps.signals import Fall
 from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
@@ -20,22 +21,33 @@ from pipelines.stores.workspace import Workspace
 EVENT_PREFIX = "loop."
 SCHEDULED = "scheduled"
 """The cause of a retrain that the calendar asks for, and no reason: an incident holds it."""
+PATIENCE, SENDINGS = timedelta(hours=6), 3
+"""How long a cause waits for its retrain to end before it is sent again, and how often it is sent at most."""
 
 
 @dataclass(frozen=True)
 class Cause:
     """Why a retrain was asked for. `event` names the gravest reason; `words` tells them all.
 
-    `reasons` tell the kind of each, when its fall began (ISO), as far as is known, and whose performance fell.
+    `reasons` tell the kind of each, when its fall began (ISO), as far as is known, and which columns drifted.
+    `sent_at` is the wall's moment of the last sending, which is number `sendings`.
     """
 
     id: str
     event: str
     words: str
     found_at: str
-    reasons: Sequence[Mapping[str, str | None]] = ()
+    reasons: Sequence[Mapping[str, Any]] = ()
     sent: bool = False
     taken: bool = False
+    sent_at: str | None = None
+    sendings: int = 0
+
+    @property
+    def event_id(self) -> UUID:
+        """Return the id of the event that it is sent by: another each time that it is sent anew."""
+        own = UUID(self.id)
+        return own if self.sendings < 2 else uuid5(own, str(self.sendings))
 
 
 class Journal:
@@ -60,17 +72,29 @@ class Journal:
         return None
 
     def falls(self) -> list[datetime]:
-        """List when each fall began that a retrain was asked for, oldest first."""
-        return [since for cause in self.causes() for since in _began(cause)]
+        """List when each fall began that a retrain was asked for, oldest first.
 
-    def fallen(self) -> set[str]:
-        """Name the versions whose performance fell before a retrain was asked for."""
-        told = (each["version"] for cause in self.causes() for each in cause.reasons)
-        return {version for version in told if version is not None}
+        Of reasons told together the last beginning counts. Performance is measured on all rows since the champion's
+        own: those of before the fall are among them, and what learns from them too chooses what pleased then.
+        """
+        return [max(began) for cause in self.causes() if (began := list(_began(cause)))]
 
     def last(self, kind: str) -> datetime | None:
         """Return when the newest fall of a kind began that a retrain was asked for."""
         return max((since for cause in self.causes() for since in _began(cause, kind)), default=None)
+
+    def drifted(self) -> tuple[datetime | None, set[str]]:
+        """Return when the newest drift began that a retrain was asked for, and which columns were named for it."""
+        since, columns = self.last(DRIFT), set[str]()
+        for cause in self.causes():
+            if since is not None and since in _began(cause, DRIFT):
+                columns |= {name for each in cause.reasons for name in each.get("columns") or ()}
+        return since, columns
+
+    def asked(self, kind: str) -> datetime | None:
+        """Return when a retrain was last asked for by a reason of a kind."""
+        found = (cause.found_at for cause in self.causes() for each in cause.reasons if each["kind"] == kind)
+        return max(map(datetime.fromisoformat, found), default=None)
 
     def note(self, decision: Decision, now: datetime) -> Cause | None:
         """Write down the cause of a decision to retrain; None where it is another."""
@@ -81,23 +105,37 @@ class Journal:
         self._write([*self.causes(), cause])
         return cause
 
-    def send(self, emit: Callable[[Cause], None]) -> list[Cause]:
-        """Emit every cause that was not sent yet, and note each once `emit` has returned."""
+    def send(self, emit: Callable[[Cause], None], wall: datetime) -> list[Cause]:
+        """Emit every cause that was not sent yet, and note each once `emit` has returned.
+
+        One that no retrain has come to an end for, hours after it was sent, is sent again: its run died, or failed.
+        """
         sent = []
-        for cause in self.causes():
-            if not cause.sent:
-                emit(cause)
-                self._set(replace(cause, sent=True))
-                sent.append(cause)
+        for cause in self._unanswered(wall):
+            again = replace(cause, sent=True, sent_at=wall.isoformat(), sendings=cause.sendings + 1)
+            emit(again)
+            self._set(again)
+            sent.append(again)
         return sent
 
-    def take(self, identity: str) -> bool:
-        """Say whether a retrain may act on the cause: yes, unless another did."""
+    def taken(self, identity: str) -> bool:
+        """Say whether a retrain has come to its end for the cause."""
+        return any(cause.taken for cause in self.causes() if cause.id == identity)
+
+    def finish(self, identity: str) -> None:
+        """Note that a retrain has come to its end for the cause: any other need not begin."""
         for cause in self.causes():
             if cause.id == identity:
                 self._set(replace(cause, sent=True, taken=True))
-                return not cause.taken
-        return True
+
+    def _unanswered(self, wall: datetime) -> list[Cause]:
+        found: list[Cause] = []
+        for cause in self.causes():
+            if cause.taken:
+                found = []  # what was learned for it was learned for all before it
+            elif not cause.sent or _overdue(cause, wall):
+                found.append(cause)
+        return found
 
     def _set(self, cause: Cause) -> None:
         self._write([cause if each.id == cause.id else each for each in self.causes()])
@@ -106,9 +144,15 @@ class Journal:
         write_json(self._path, [asdict(each) for each in causes])
 
 
-def _plain(reason: Reason) -> dict[str, str | None]:
+def _overdue(cause: Cause, wall: datetime) -> bool:
+    if cause.sent_at is None or cause.sendings >= SENDINGS:
+        return False
+    return wall - datetime.fromisoformat(cause.sent_at) >= PATIENCE
+
+
+def _plain(reason: Reason) -> dict[str, Any]:
     since = None if reason.since is None else reason.since.isoformat()
-    return {"kind": reason.kind, "since": since, "version": reason.version}
+    return {"kind": reason.kind, "since": since, "columns": list(reason.columns)}
 
 
 def _began(cause: Cause, kind: str | None = None) -> Iterator[datetime]:

@@ -29,8 +29,8 @@ def retrain(
     project = Project.find()
     with turn(bind_live(project, case).workspace):
         run = bind_live(project, case, as_of=as_of, cause=cause)
-        if event is not None and not Journal(run.workspace).take(event):
-            get_run_logger().info("another run has taken this cause: nothing to do")
+        if event is not None and Journal(run.workspace).taken(event):
+            get_run_logger().info("another run has learned for this cause: nothing to do")
             return {"decision": "taken before"}
         if cause == SCHEDULED and (why := held(run)) is not None:
             get_run_logger().warning("%s", why)
@@ -42,4 +42,6 @@ def retrain(
         write_json(
             run.workspace.root / "last_retrain.json", {"at": now.isoformat(), "cause": cause} | outcome
         )
+        if event is not None:
+            Journal(run.workspace).finish(event)
         return outcome

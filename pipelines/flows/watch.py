@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -49,7 +49,8 @@ def watch(case: str, as_of: UtcDatetime | None = None) -> dict[str, Any]:
 def ask(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:
     """Decide, write down a new cause, and send what was written down and not sent."""
     decision, cause = work.resolve(run, signals)
-    Journal(run.workspace).send(lambda each: emit(run.case.name, each))
+    # By the wall's clock, as runs are: a simulated one may stand still.
+    Journal(run.workspace).send(lambda each: emit(run.case.name, each), datetime.now(UTC))
     told("ask", decision.words)
     return decision, cause
 
@@ -57,13 +58,13 @@ def ask(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:
 def emit(case: str, cause: Cause) -> None:
     """Send a cause's event to Prefect's server; raise where the server does not acknowledge it.
 
-    The event carries the cause's own id: the server keeps one copy.
+    The event's id follows from the cause's: the server keeps one copy.
     """
     from prefect.client.orchestration import get_client
     from prefect.events import Event, Resource
 
     event = Event(
-        id=UUID(cause.id),
+        id=cause.event_id,
         event=cause.event,
         resource=Resource({"prefect.resource.id": resource(case), "prefect.resource.name": case}),
         payload={"id": cause.id, "cause": cause.words, "found_at": cause.found_at},

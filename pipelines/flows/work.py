@@ -54,7 +54,7 @@ def promote(run: Run) -> Promotion:
 def look(run: Run, verdict: Verdict) -> Signals:
     """Gather what a decision rests on: alarms, incidents, new labels, and how the champion does now."""
     from pipelines.flows.causes import Journal
-    from pipelines.steps.decide import ANSWERS, DRIFT, OUTCOME
+    from pipelines.steps.decide import ANSWERS, ESTIMATED, OUTCOME
     from pipelines.steps.estimate import read_estimate
     from pipelines.steps.incidents import find_incidents
     from pipelines.steps.outcome import check_watched, measure_outcome
@@ -62,9 +62,9 @@ def look(run: Run, verdict: Verdict) -> Signals:
 
     platform, seed = run.project.platform, run.params.seed
     alarms = verdict.reasons if verdict.level == "alarm" else ()
-    start, trained = last_training(run.workspace)
+    start, trained = last_training(run.workspace, run.registry)
     incidents = find_incidents(run.case, run.workspace, start, trained, run.as_of)
-    labels = count_new_labels(run.case, run.workspace, run.as_of, seed, platform)
+    labels = count_new_labels(run.case, run.workspace, trained, run.as_of, seed, platform)
     performance = measure_champion(
         run.case,
         run.workspace,
@@ -76,6 +76,7 @@ def look(run: Run, verdict: Verdict) -> Signals:
         run.registry,
     )
     estimated, journal = read_estimate(run.workspace.monitor), Journal(run.workspace)
+    drifted, drifted_columns = journal.drifted()
 
     def came(measure: Measure, kind: str, at_once: bool = False) -> Outcome | None:
         after = journal.last(kind)
@@ -98,8 +99,10 @@ def look(run: Run, verdict: Verdict) -> Signals:
         came(run.config.experiment.metric, OUTCOME),
         journal.fall(),
         None if watched is None else came(watched, ANSWERS, at_once=True),
-        journal.fallen(),
-        journal.last(DRIFT),
+        drifted,
+        [each.name for each in verdict.columns if each.alarmed],
+        drifted_columns,
+        journal.asked(ESTIMATED),
     )
 
 

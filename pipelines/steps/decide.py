@@ -7,6 +7,7 @@ cooldown and budget do not allow another retrain yet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,13 +36,13 @@ Action = Literal["retrain", "hold", "wait"]
 class Reason:
     """A reason to retrain: its kind, and in words.
 
-    `since` is when a fall began, as far as is known, `version` whose performance it was.
+    `since` is when a fall began, as far as is known, `columns` are those that drifted.
     """
 
     kind: str
     words: str
     since: datetime | None = None
-    version: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,9 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
 
 def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reason]:
     found, estimated, came = signals.performance, signals.estimated, signals.outcome
-    # What was asked for once is followed up; it is not found again each day until another version serves.
+    # What was asked for once is followed up; it is not found again each day, nor in each version that came of it.
     followed = signals.fall is not None and now <= signals.fall.found + _horizon(triggers)
-    asked = found is not None and found.version in signals.fallen and followed
-    if found is not None and not asked and found.fell(triggers.performance_drop):
+    if found is not None and not followed and found.fell(triggers.performance_drop):
         rows = (
             f"rows of {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d}"
             if found.start and found.end
@@ -153,7 +153,6 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
             f"{found.metric} of version {found.version} is {found.now.value:.4f} "
             f"[{found.now.low:.4f}, {found.now.high:.4f}] on {rows}, and was {found.then:.4f} ± {found.then_half:.4f}",
             found.start,
-            found.version,
         )
     # A day that began before the last fall was answered by what has been retrained for it.
     blamed = signals.fall is not None and came is not None and came.until - _DAY < signals.fall.found
@@ -164,16 +163,16 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
         yield answered[0]
     began = signals.drifting_since
     since = datetime.fromisoformat(began).replace(tzinfo=UTC) if began else None
-    asked = since is not None and signals.drifted is not None and since <= signals.drifted
-    if signals.alarms and not asked:
+    same = since is not None and signals.drifted is not None and since <= signals.drifted
+    # More columns join a drift as evidence grows; once it is followed up no more, another column is another drift.
+    if signals.alarms and not (same and (followed or set(signals.drifting) <= set(signals.drifted_columns))):
         drifting = f"drift since {began}: " if began else "drift: "
         more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
-        yield Reason(DRIFT, drifting + "; ".join([*signals.alarms[:SHOWN], *more]), since)
-    if (
-        estimated is not None
-        and triggers.estimated_drop is not None
-        and estimated.fell(triggers.estimated_drop)
-    ):
+        words = drifting + "; ".join([*signals.alarms[:SHOWN], *more])
+        yield Reason(DRIFT, words, since, tuple(signals.drifting))
+    drop, asked = triggers.estimated_drop, signals.foreseen
+    foreseen = asked is not None and now <= asked + _horizon(triggers)
+    if estimated is not None and drop is not None and not foreseen and estimated.fell(drop):
         yield Reason(
             ESTIMATED,
             f"the scores of the days before {now:%Y-%m-%d}, whose labels have not come, lead to expect {METRIC} "
@@ -211,11 +210,12 @@ def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: da
 
     Whatever has been learned since, for whatever reason, need not be followed up; nor need a fall of long ago.
     """
-    step = max(triggers.cooldown, _DAY)
     if now > fall.found + _horizon(triggers):
         return None
+    # Counted in whole days, as trainings are: else one that took place on the due day would lie before it.
+    begun = fall.found.replace(hour=0, minute=0, second=0, microsecond=0)
     for number in range(1, triggers.follow_ups + 1):
-        due = fall.found + step * 2 ** (number - 1)
+        due = begun + math.ceil(max(triggers.cooldown, _DAY) * 2 ** (number - 1) / _DAY) * _DAY
         if trained is None or trained < due:
             return number if now >= due else None
     return None

@@ -18,7 +18,7 @@ from pipelines.steps.outcome import Outcome
 from pipelines.steps.recency import SINCE
 from pipelines.steps.split import find_protocol, split
 from pipelines.stores.dataset import open_dataset
-from pipelines.stores.models import load_model, read_record
+from pipelines.stores.models import load_model, read_manifest, read_record
 from pipelines.stores.registry import Registry
 from pipelines.stores.workspace import Workspace
 
@@ -71,8 +71,9 @@ class Signals:
     where no estimate is applicable. `drifting_since` is the first day of the alarm (ISO), `trained` the
     moment of the last training, and `incidents` are open and closed ones since what it learned from. `trial`
     says in words which version is on trial with live users. `outcome` and `answered` are None until a champion has
-    served for a week. `fall` is the newest that a retrain was asked for, `fallen` are the versions whose
-    performance fell before one was, and `drifted` is when the newest drift began that one was asked for.
+    served for a week. `fall` is the newest that a retrain was asked for. `drifting` are the columns of the alarm;
+    `drifted` is when the newest drift began that a retrain was asked for, `drifted_columns` are those of all that
+    began then, and `foreseen` is when one was last asked for because of an estimate.
     """
 
     alarms: Sequence[str]
@@ -86,22 +87,33 @@ class Signals:
     outcome: Outcome | None = None
     fall: Fall | None = None
     answered: Outcome | None = None
-    fallen: Collection[str] = ()
     drifted: datetime | None = None
+    drifting: Collection[str] = ()
+    drifted_columns: Collection[str] = ()
+    foreseen: datetime | None = None
 
 
-def last_training(ws: Workspace) -> tuple[datetime, datetime]:
-    """Read when the workspace's last training took place, and from when on it looked at rows: (start, moment)."""
-    record = read_record(ws.model)
+def last_training(ws: Workspace, registry: Registry) -> tuple[datetime, datetime]:
+    """Read when the last training that came to a verdict took place, and since when it looked at rows: (start, moment).
+
+    A model in the workspace that no version holds was left by a retrain that died: nothing was learned by it.
+    """
+    folder = ws.model
+    if registry.find(read_manifest(folder)["digest"]) is None:
+        ours = (each for each in registry.versions() if each.tags.get("origin") == ws.origin)
+        if (newest := next(ours, None)) is not None:
+            folder = registry.load(registry.judged(newest))
+    record = read_record(folder)
     start, end = (datetime.fromisoformat(record["window"][name]) for name in ("start", "end"))
     if SINCE in record:  # what came before a fall was looked at, and is what a broken column is held to
         start = end - timedelta(days=record["days"]["train_days"])
     return start, datetime.fromisoformat(record["as_of"])
 
 
-def count_new_labels(case: CaseStudy, ws: Workspace, as_of: datetime, seed: int, platform: Platform) -> int:
-    """Count the labels that came to teach after the moment of the workspace's last training, until `as_of`."""
-    trained = last_training(ws)[1]
+def count_new_labels(
+    case: CaseStudy, ws: Workspace, trained: datetime, as_of: datetime, seed: int, platform: Platform
+) -> int:
+    """Count the labels that came to teach after the last training, until `as_of`."""
     if as_of <= trained:
         return 0
     start = trained - case.told_after

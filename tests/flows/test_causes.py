@@ -9,7 +9,17 @@ from typing import Literal
 import pytest
 
 from pipelines.flows.causes import Cause, Journal
-from pipelines.steps.decide import AGE, DRIFT, FOLLOW_UP, LABELS, OUTCOME, PERFORMANCE, Decision, Reason
+from pipelines.steps.decide import (
+    AGE,
+    DRIFT,
+    ESTIMATED,
+    FOLLOW_UP,
+    LABELS,
+    OUTCOME,
+    PERFORMANCE,
+    Decision,
+    Reason,
+)
 from pipelines.steps.signals import Fall
 from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
@@ -55,22 +65,31 @@ def test_the_newest_fall_is_followed_up_from_its_own_day(journal: Journal) -> No
     assert found(DRIFT, 6) == Fall(NOW + 6 * DAY, "drift.found on day 6")
 
 
-def test_what_fell_is_remembered_by_kind_and_version(journal: Journal) -> None:
+def test_what_fell_is_remembered_by_kind(journal: Journal) -> None:
     """So that it is found once, and what is learned after it may be learned from what came since."""
-    assert (journal.falls(), journal.fallen(), journal.last(OUTCOME)) == ([], set(), None)
+    assert (journal.falls(), journal.last(OUTCOME), journal.asked(ESTIMATED)) == ([], None, None)
     for day, reasons in enumerate(
         [
-            (Reason(PERFORMANCE, "fell", NOW - 3 * DAY, "4"), Reason(OUTCOME, "fell", NOW - DAY)),
-            (Reason(LABELS, "20,000 labels matured"),),
+            (Reason(PERFORMANCE, "fell", NOW - 3 * DAY), Reason(OUTCOME, "fell", NOW - DAY)),
+            (Reason(LABELS, "20,000 labels matured"), Reason(ESTIMATED, "it will fall")),
             (Reason(OUTCOME, "fell", NOW + DAY),),
         ]
     ):
         journal.note(Decision("retrain", reasons), NOW + day * DAY)
-    assert journal.falls() == [NOW - 3 * DAY, NOW - DAY, NOW + DAY]
-    assert journal.fallen() == {"4"}
+    # Told together, the one that knows best when it began counts: performance tells since when it was measured.
+    assert journal.falls() == [NOW - DAY, NOW + DAY]
     assert (journal.last(OUTCOME), journal.last(PERFORMANCE), journal.last(DRIFT)) == (
         NOW + DAY, NOW - 3 * DAY, None
     )  # fmt: skip
+    assert (journal.asked(ESTIMATED), journal.asked(OUTCOME)) == (NOW + DAY, NOW + 2 * DAY)
+
+
+def test_the_columns_of_the_newest_drift_are_remembered(journal: Journal) -> None:
+    assert journal.drifted() == (None, set())
+    for day, (since, columns) in enumerate([(0, ("age",)), (4, ("heat",)), (4, ("heat", "rain"))]):
+        reason = Reason(DRIFT, "drift", NOW + since * DAY, columns)
+        journal.note(Decision("retrain", (reason,)), NOW + (5 + day) * DAY)
+    assert journal.drifted() == (NOW + 4 * DAY, {"heat", "rain"})
 
 
 def test_a_journal_of_before_reads(journal: Journal) -> None:
@@ -85,8 +104,8 @@ def test_a_journal_of_before_reads(journal: Journal) -> None:
 def test_a_cause_is_sent_once(journal: Journal) -> None:
     journal.note(RETRAIN, NOW)
     sent: list[Cause] = []
-    journal.send(sent.append)
-    journal.send(sent.append)
+    journal.send(sent.append, NOW)
+    journal.send(sent.append, NOW)
     assert len(sent) == 1
 
 
@@ -99,19 +118,37 @@ def test_a_watch_killed_before_the_event_was_acknowledged_sends_the_same_one_aga
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        journal.send(killed)
-    journal.send(sent.append)
+        journal.send(killed, NOW)
+    journal.send(sent.append, NOW)
     assert noted is not None
     assert [cause.id for cause in sent] == [noted.id, noted.id]
 
 
-def test_a_cause_is_taken_once(journal: Journal) -> None:
+def test_a_cause_is_taken_when_its_retrain_has_ended(journal: Journal) -> None:
     cause = journal.note(RETRAIN, NOW)
     assert cause is not None
-    assert journal.take(cause.id)
-    assert not journal.take(cause.id)
-    journal.send(lambda each: pytest.fail("a cause that was taken needs no event"))
+    assert not journal.taken(cause.id), "one that has only begun may die"
+    journal.finish(cause.id)
+    assert journal.taken(cause.id) and not journal.taken("unknown")
+    journal.send(lambda each: pytest.fail("a cause that was taken needs no event"), NOW)
 
 
-def test_an_event_of_somebody_else_may_be_taken(journal: Journal) -> None:
-    assert journal.take("unknown")
+def test_a_cause_whose_retrain_died_is_sent_again_by_another_event(journal: Journal) -> None:
+    journal.note(RETRAIN, NOW)
+    sent: list[Cause] = []
+    for hours in range(48):
+        journal.send(sent.append, NOW + timedelta(hours=hours))
+    assert [each.sent_at for each in sent] == [
+        (NOW + timedelta(hours=each)).isoformat() for each in (0, 6, 12)
+    ]
+    assert len({each.id for each in sent}) == 1, "it is still the same cause"
+    assert len({each.event_id for each in sent}) == 3, "the server drops an event that it has seen"
+
+
+def test_what_a_later_retrain_has_learned_is_not_asked_for_again(journal: Journal) -> None:
+    journal.note(RETRAIN, NOW)
+    later = journal.note(RETRAIN, NOW + DAY)
+    journal.send(lambda each: None, NOW)
+    assert later is not None
+    journal.finish(later.id)
+    assert journal.send(lambda each: None, NOW + DAY) == []

@@ -147,13 +147,15 @@ def test_a_fall_too_new_to_tell_leaves_the_choice_to_the_one_before(stub: None, 
     assert found is not None and found.start == AS_OF - 8 * DAY and found.units > 100
 
 
-def test_what_a_broken_column_is_held_to_is_the_whole_window(stub: None, tmp_path: Path) -> None:
+def test_what_a_broken_column_is_held_to_is_the_whole_window(
+    stub: None, tmp_path: Path, registry: Registry
+) -> None:
     """Else a column that broke with the fall would be what is usual."""
     ws = lived(tmp_path, changed=12)
     for falls in ([], [AS_OF - 12 * DAY]):
         record = train(CHANGING, ws, AS_OF, PARAMS, PLATFORM, "logged", falls).record
         assert ("since" in record) is bool(falls)
-        assert last_training(ws) == (AS_OF - 27 * DAY, AS_OF)
+        assert last_training(ws, registry) == (AS_OF - 27 * DAY, AS_OF)
 
 
 def test_a_part_that_cannot_be_learned_from_is_not_chosen(stub: None, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def gap_closure(courses: Sequence[Course], seed: int = 0) -> dict[str, float | N
     if not len(parts):
         return {"value": None, "low": None, "high": None}
     gained, possible, frozen = parts.sum(axis=0)
-    if possible < _LEAST * frozen:
+    if possible <= 0 or possible < _LEAST * frozen:
         return {"value": None, "low": None, "high": None}
     value = float(gained / possible)
     if len(parts) < 2:
