@@ -24,6 +24,10 @@ class DataError(LoopError):
     exit_code = 3
 
 
+class StrangerError(DataError):
+    """A simulated world is asked for the truth about somebody or something that it did not make."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant, or list them all."""
     known = sorted(known)

@@ -127,6 +127,7 @@ def make_plant(root: Path, patch: pytest.MonkeyPatch, empty_store: Path) -> Plan
     patch.setattr(catalog, "names", lambda: ["breakdown"])
     patch.setattr(catalog, "case", lambda name: case)
     world = World(HeatParams, heat_rows, lambda *_: stub_case.Truth(), nobody)
+    patch.setattr(catalog, "has_world", lambda name: True)
     patch.setattr(catalog, "world", lambda name: world)
     for room in ("split", "hold_out", "signals"):
         patch.setattr(f"pipelines.steps.{room}.open_dataset", stub_case.open_stub)

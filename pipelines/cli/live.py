@@ -1,4 +1,4 @@
-"""`loop up`, `down`, `sync`, `world`, `clock`: the production run and its simulated time."""
+"""`loop up`, `down`, `seed`, `sync`, `users`, `world`, `clock`: the production run and its time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.output import emit, say
+from pipelines.cli.output import emit, say, summary
 from pipelines.errors import UsageError
 from pipelines.settings import Project
 from pipelines.stores.workspace import Workspace
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(up)
     app.command()(down)
+    app.command()(seed)
     app.command()(sync)
     app.command()(users)
     app.add_typer(world_app, name="world")
@@ -44,6 +45,29 @@ def down() -> None:
     from pipelines.flows.services import down as stop
 
     stop(Project.find(), say=say)
+
+
+def seed(
+    case: Case,
+    source: Annotated[
+        str | None, typer.Option(help="grow from `loop run --source`; default the world's run")
+    ] = None,
+    wall: Annotated[bool, typer.Option("--wall", help="go by the wall's clock: the users are real")] = False,
+) -> None:
+    """Make the live workspace of a case from a finished run, and let its model meet the gate."""
+    from pipelines.flows import clock, work
+    from pipelines.flows.live import bind_live, seed_live
+
+    project = Project.find()
+    seeded = seed_live(project, case, source)
+    run = bind_live(project, case, cause="seeded")
+    if not seeded:
+        say(f"{run.workspace.root} is there: nothing was copied")
+    elif source is not None:  # the world's run has been judged under this name already
+        say(summary(work.promote(run)))
+    if wall:
+        clock.follow_wall(run.workspace)
+    say(f"{case}: it is now {clock.read(run.workspace).now():%Y-%m-%d %H:%M} UTC; next: loop up, loop serve")
 
 
 def sync(
@@ -138,6 +162,31 @@ def clock_advance(
     for workspace in _live(case):
         moved = clock.advance(workspace, clock.span(span))
         say(f"{workspace.name}: it is now {moved.now():%Y-%m-%d %H:%M} UTC")
+
+
+@clock_app.command("wall")
+def clock_wall(
+    case: Annotated[str | None, typer.Option(help="one case; default every live workspace")] = None,
+) -> None:
+    """Go by the wall's clock from now on: the users are real ones."""
+    from pipelines.flows import clock
+
+    for workspace in _live(case):
+        clock.follow_wall(workspace)
+    clock_show(case)
+
+
+@clock_app.command("run")
+def clock_run(
+    speed: Annotated[float, typer.Argument(help="seconds that pass in a second: 1440 is a day a minute")],
+    case: Annotated[str | None, typer.Option(help="one case; default every live workspace")] = None,
+) -> None:
+    """Let simulated clocks run by themselves; 0 lets them stand still again."""
+    from pipelines.flows import clock
+
+    for workspace in _live(case):
+        clock.run_at(workspace, speed)
+    clock_show(case)
 
 
 @clock_app.command("show")

@@ -26,14 +26,23 @@ def step(
     name: Annotated[str, typer.Argument(help="ingest, features, train, evaluate, promote or monitor")],
     case: Annotated[str, typer.Argument(help="the case study")],
     live: Annotated[bool, typer.Option("--live", help="work in live/ instead of runs/")] = False,
-    as_of: Annotated[str | None, typer.Option(help="the moment (ISO 8601, UTC); default params.yaml")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="the moment (ISO 8601, UTC); default params.yaml's, or the live clock's"),
+    ] = None,
 ) -> None:
-    """Run one step of a case in its workspace."""
+    """Run one step of a case in its workspace; a live one ingests what its action log received."""
+    from pipelines.flows import clock, work
     from pipelines.flows.edge import bind, perform
+    from pipelines.flows.live import bind_live
 
-    run = bind(Project.find(), case, live=live, as_of=moment(as_of))
+    project, at = Project.find(), moment(as_of)
+    run = bind_live(project, case, as_of=at) if live else bind(project, case, as_of=at)
     say(f"{name} {case} ...")
-    result = perform(run, name)
+    if live and name == "ingest":
+        result = work.take_in(run, at or clock.read(run.workspace).now())
+    else:
+        result = perform(run, name)
     say(f"{name} {case}: {summary(result)}")
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from prefect import flow
 
+from pipelines import catalog
+from pipelines.errors import UsageError
 from pipelines.flows import clock
-from pipelines.flows.edge import Run, bind
+from pipelines.flows.edge import Run, Seed, bind
 from pipelines.flows.live import bind_live, holds_something, open_workspace, turn
 from pipelines.flows.tasks import learn, step, take_in
 from pipelines.settings import Project, UtcDatetime
@@ -34,6 +36,11 @@ def build(case: str, cause: str = "built anew", as_of: UtcDatetime | None = None
 
 def begin(run: Run) -> Run:
     """Fill an empty workspace from the case's simulated world."""
+    if not catalog.has_world(run.case.name):
+        raise UsageError(
+            f"{run.workspace.root} is empty, and {run.case.name} has no simulated world to fill it: `loop run "
+            f"{run.case.name} --source …`, then `loop seed {run.case.name} --source …`"
+        )
     step(run, "ingest")
-    open_workspace(run.workspace, run.as_of, "world")
+    open_workspace(run.workspace, run.as_of, None, Seed())
     return run

@@ -90,6 +90,31 @@ def advance_to(workspace: Workspace, moment: datetime) -> Clock:
     return advance(workspace, max(moment - read(workspace).now(), timedelta(0)))
 
 
+def follow_wall(workspace: Workspace) -> Clock:
+    """Let a live workspace go by the wall's clock from now on; UsageError where it is ahead of it."""
+    now, wall = read(workspace).now(), datetime.now(UTC)
+    if now > wall:
+        raise UsageError(
+            f"{_path(workspace)}: the simulated clock shows {now:%Y-%m-%d %H:%M} UTC, which has not come yet: rows of "
+            "the future would be there; seed the workspace from data of the past"
+        )
+    write(workspace, Clock())
+    return read(workspace)
+
+
+def run_at(workspace: Workspace, speed: float) -> Clock:
+    """Let a simulated clock pass `speed` seconds for each of the wall's from now on; 0 lets it stand still."""
+    clock = read(workspace)
+    if not clock.simulated:
+        raise UsageError(
+            f"{_path(workspace)}: the wall's clock runs as it does; only a simulated one has a speed"
+        )
+    if not 0 <= speed < float("inf"):
+        raise UsageError(f"a clock cannot run at {speed} seconds a second: 1440 lets a day pass in a minute")
+    write(workspace, simulated(clock.now(), speed))
+    return read(workspace)
+
+
 def span(text: str) -> timedelta:
     """Read a span of time such as `2d`, `36h`, `90m` or `1d12h`."""
     if not re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):

@@ -23,12 +23,30 @@ from pipelines.settings import CaseConfig, CaseParams, Limits, Project, parse
 from pipelines.stores.files import read_json, write_json
 from pipelines.stores.workspace import Workspace
 
-WORLD_PROTOCOL = "logged"
+WORLD_PROTOCOL, SEED = "logged", "seed.json"
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What a live workspace grew from: by which protocol its models are judged, and whether a world made its rows."""
+
+    protocol: str = WORLD_PROTOCOL
+    simulated: bool = True
+
+
+def read_seed(workspace: Workspace) -> Seed:
+    """Read a live workspace's seed; one that was not seeded yet would grow from the world."""
+    path = workspace.root / SEED
+    told = read_json(path) if path.is_file() else {}
+    return Seed(**{name: told[name] for name in ("protocol", "simulated") if name in told})
 
 
 @dataclass(frozen=True)
 class Run:
-    """One case, bound: everything a step needs, and nothing it may not see."""
+    """One case, bound: everything a step needs, and nothing it may not see.
+
+    `simulated` rows come from the case's world, whose truth is known.
+    """
 
     project: Project
     case: CaseStudy
@@ -53,7 +71,7 @@ class Run:
     @property
     def limits(self) -> Limits:
         """What one account may contribute; a publisher's files are taken as they are."""
-        return self.config.limits if self.simulated else Limits()
+        return self.config.limits if self.simulated or self.workspace.origin == "live" else Limits()
 
     @cached_property
     def world(self) -> World:
@@ -95,10 +113,12 @@ class Run:
 
 
 def bind(project: Project, name: str, *, live: bool = False, as_of: datetime | None = None) -> Run:
-    """Bind a case on its simulated world to `runs/<case>` (DVC's) or `live/<case>` (the flows')."""
+    """Bind a case to `runs/<case>` (DVC's, on its simulated world) or `live/<case>` (the flows', on its seed)."""
     case = catalog.case(name)
-    root = project.root / ("live" if live else "runs") / name
-    return Run(project, case, Workspace(root), as_of or project.case_params(name).as_of)
+    workspace = Workspace(project.root / ("live" if live else "runs") / name)
+    seed = read_seed(workspace) if live else Seed()
+    as_of = as_of or project.case_params(name).as_of
+    return Run(project, case, workspace, as_of, seed.protocol, seed.simulated)
 
 
 def bind_source(project: Project, name: str, source: str) -> Run:

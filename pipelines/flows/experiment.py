@@ -7,8 +7,8 @@ from typing import Any
 from prefect import flow
 
 from pipelines.flows import clock
-from pipelines.flows.live import bind_live, turn
-from pipelines.flows.tasks import as_task, take_in
+from pipelines.flows.live import asleep, bind_live, turn
+from pipelines.flows.tasks import as_task, take_in, told
 from pipelines.flows.trial import tend
 from pipelines.settings import Project
 
@@ -17,6 +17,8 @@ from pipelines.settings import Project
 def experiment(case: str) -> dict[str, Any]:
     """Review the running experiment; where none runs, start that of a challenger who waits."""
     project = Project.find()
+    if (why := asleep(project, case)) is not None:
+        return {"decision": None, "why": told("experiment", why)}
     with turn(bind_live(project, case).workspace):
         run = bind_live(project, case)
         now = clock.read(run.workspace).now()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from filelock import FileLock, Timeout
 
+from pipelines import catalog
 from pipelines.errors import LoopError, UsageError
 from pipelines.flows import clock
-from pipelines.flows.edge import Run, bind
+from pipelines.flows.edge import SEED, Run, Seed, bind, bind_source
 from pipelines.settings import Project
 from pipelines.stores.files import write_folder_aside, write_json
 from pipelines.stores.models import read_record
@@ -32,7 +33,13 @@ def bind_live(project: Project, name: str, *, as_of: datetime | None = None, cau
 
 def is_seeded(workspace: Workspace) -> bool:
     """Say whether the live workspace exists as a whole."""
-    return (workspace.root / "seed.json").is_file()
+    return (workspace.root / SEED).is_file()
+
+
+def asleep(project: Project, name: str) -> str | None:
+    """Say that a case is not live yet, so that what the calendar asks for may end quietly; None where it is."""
+    workspace = bind(project, name, live=True).workspace
+    return None if holds_something(workspace) else f"{workspace.root} does not exist yet: nothing to do"
 
 
 def require_seeded(workspace: Workspace) -> None:
@@ -47,8 +54,8 @@ def require_seeded(workspace: Workspace) -> None:
     raise UsageError(f"{workspace.root} does not exist yet: run `loop up`, which seeds it, or the build flow")
 
 
-def seed_live(project: Project, name: str) -> bool:
-    """Copy `runs/<case>` to an empty `live/<case>`, whose clock starts at the `as_of` of the run's model.
+def seed_live(project: Project, name: str, source: str | None = None) -> bool:
+    """Copy `runs/<case>` or `runs/<case>-<source>` to an empty `live/<case>`; its clock starts at the model's `as_of`.
 
     Return whether it was seeded now; a workspace that was seeded before is left as it is. The copy
     appears as a whole or not at all.
@@ -57,30 +64,38 @@ def seed_live(project: Project, name: str) -> bool:
         UsageError: there is no finished run to seed from.
         LoopError: the live workspace holds something that was not seeded, or a process works in one of them.
     """
-    live = bind(project, name, live=True)
-    source = Workspace(project.root / "runs" / name)
-    if is_seeded(live.workspace):
+    live = bind(project, name, live=True).workspace
+    run = bind(project, name) if source is None else bind_source(project, name, source)
+    if is_seeded(live):
         return False
-    if holds_something(live.workspace):
-        require_seeded(live.workspace)
-    missing = [part for part in _NEEDED if not (source.root / part).is_dir()]
+    if holds_something(live):
+        require_seeded(live)
+    missing = [part for part in _NEEDED if not (run.workspace.root / part).is_dir()]
     if missing:
-        raise UsageError(
-            f"{source.root} has no {', '.join(missing)} yet: run `make demo` (or `dvc repro`) first"
-        )
-    with live.workspace.lock(), source.lock(), write_folder_aside(live.workspace.root) as aside:
+        raise UsageError(f"{run.workspace.root} has no {', '.join(missing)} yet: {_remedy(name, source)}")
+    with live.lock(), run.workspace.lock(), write_folder_aside(live.root) as aside:
         for part in _SEEDED:
-            if (source.root / part).is_dir():
-                shutil.copytree(source.root / part, aside / part)
-        origin = datetime.fromisoformat(read_record(source.model)["as_of"])
-        open_workspace(Workspace(aside), origin, f"{source.origin}/{source.name}")
+            if (run.workspace.root / part).is_dir():
+                shutil.copytree(run.workspace.root / part, aside / part)
+        record = read_record(run.workspace.model)
+        seed = Seed(record["protocol"], run.simulated)
+        open_workspace(Workspace(aside), datetime.fromisoformat(record["as_of"]), run.workspace, seed)
     return True
 
 
-def open_workspace(workspace: Workspace, origin: datetime, source: str) -> None:
-    """Start a workspace's clock, and mark the workspace as whole."""
+def _remedy(name: str, source: str | None) -> str:
+    if source is not None:
+        return f"`loop run {name} --source {source} --data …` makes it"
+    if catalog.has_world(name):
+        return "run `make demo` (or `dvc repro`) first"
+    return f"{name} has no simulated world: `loop run {name} --source …`, then `loop seed {name} --source …`"
+
+
+def open_workspace(workspace: Workspace, origin: datetime, source: Workspace | None, seed: Seed) -> None:
+    """Start a workspace's clock, and mark the workspace as whole. `source`: what was copied; None: a world."""
     clock.write(workspace, clock.simulated(origin))
-    write_json(workspace.root / "seed.json", {"from": source, "as_of": origin.isoformat()})
+    told = "world" if source is None else f"{source.origin}/{source.name}"
+    write_json(workspace.root / SEED, {"from": told, "as_of": origin.isoformat(), **asdict(seed)})
 
 
 def advance_world(project: Project, name: str, days: int) -> datetime:

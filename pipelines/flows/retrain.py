@@ -8,9 +8,9 @@ from prefect import flow, get_run_logger
 
 from pipelines.flows import clock
 from pipelines.flows.causes import SCHEDULED, Journal
-from pipelines.flows.live import bind_live, turn
+from pipelines.flows.live import asleep, bind_live, turn
 from pipelines.flows.retrain_manifest import write_manifest
-from pipelines.flows.tasks import learn, take_in
+from pipelines.flows.tasks import learn, take_in, told
 from pipelines.flows.work import held
 from pipelines.settings import Project, UtcDatetime
 from pipelines.stores.files import write_json
@@ -27,6 +27,8 @@ def retrain(
     asks for is done.
     """
     project = Project.find()
+    if cause == SCHEDULED and (why := asleep(project, case)) is not None:
+        return {"decision": "held", "why": told("retrain", why)}
     with turn(bind_live(project, case).workspace):
         run = bind_live(project, case, as_of=as_of, cause=cause)
         if event is not None and Journal(run.workspace).taken(event):

@@ -44,7 +44,10 @@ def open_services(project: Project, names: Sequence[str] = ()) -> dict[str, Serv
         if catalog.case(name).serving is None:
             raise UsageError(f"{name} does not say how it answers requests: give its CASE a `serving`")
         if name not in ready:
-            raise UsageError(f"{name} was not run yet: run `make demo`; ready: {', '.join(ready) or 'none'}")
+            raise UsageError(
+                f"{name} was not run yet: run `make demo`, or with real data `loop run` and `loop seed`; "
+                f"ready: {', '.join(ready) or 'none'}"
+            )
     chosen = names or ready
     if not chosen:
         raise UsageError("no case can be served yet: run `make demo` first")

@@ -249,7 +249,9 @@ def _seed(project: Project, names: Iterable[str], say: Say) -> None:
             not (project.root / "runs" / name / "model").is_dir()
             and not (project.root / "live" / name).exists()
         ):
-            say(f"live/{name} is not seeded: there is no finished run of it yet (`make demo`)")
+            say(
+                f"live/{name} is not seeded: there is no finished run of it yet (`make demo`, or `loop seed`)"
+            )
             continue
         try:
             seeded = seed_live(project, name)

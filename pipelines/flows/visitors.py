@@ -42,10 +42,12 @@ async def visit(
 
     People ask in the order of the world's own days, which begin where the workspace's clock stands. They act on what
     they were shown: at once, or hours later, as simulated time comes to it; what is left over is kept for next time.
-    Raises UsageError where the clock is the wall's, LoopError where the server refuses.
+    Raises UsageError where the clock is the wall's or the data are real, LoopError where the server refuses.
     """
     if not clock.read(run.workspace).simulated:
         raise UsageError(f"{run.workspace.root} runs by the wall's clock: its users are real ones")
+    if not run.simulated:
+        raise UsageError(f"{run.workspace.root} grew from real data: its users are real ones")
     users = run.world.users(run.world_params, run.params.seed, run.world_start)
     mail, done = Mail(run.workspace.root / "users.parquet"), Visited()
     volley = max(1, round(rate * _TICK))

@@ -13,7 +13,7 @@ from pipelines.flows.artifacts import publish_watch
 from pipelines.flows.causes import Cause, Journal
 from pipelines.flows.deployments import resource
 from pipelines.flows.edge import Run
-from pipelines.flows.live import bind_live, turn
+from pipelines.flows.live import asleep, bind_live, turn
 from pipelines.flows.tasks import compare, keep_report, look, materialize, step, take_in, told
 from pipelines.settings import Project, UtcDatetime
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 def watch(case: str, as_of: UtcDatetime | None = None) -> dict[str, Any]:
     """Ingest, compute features, monitor, decide; emit at most one event."""
     project = Project.find()
+    if (why := asleep(project, case)) is not None:
+        return {"action": "wait", "reasons": [], "incidents": [], "event": None, "why": told("watch", why)}
     with turn(bind_live(project, case).workspace):
         run = bind_live(project, case, as_of=as_of)
         take_in(run, clock.read(run.workspace).now())

@@ -43,7 +43,7 @@ class ColumnVerdict:
 class Verdict:
     """The verdict on a window. `start`, `end` are dates, the end exclusive; `level` none, warning or alarm.
 
-    `status` is judged where any column was, no_rows, no_times, or why no column could be.
+    `status` is judged where any column was, no_rows, no_times, no_reference, or why no column could be.
     `evidence` is the average evidence of all contrasts, `alarm_at` what it must reach, `path` the
     evidence after each day since the reference; `since` is the first day of the present alarm.
     """

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from pipelines.case_study import CaseStudy, Judge, Measured, Model
-from pipelines.errors import LoopError
+from pipelines.errors import LoopError, StrangerError
 from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.reliability import reliability
 from pipelines.learning.scores import Scores, score
@@ -62,7 +62,8 @@ class Evaluation:
             for scorer in (MODEL, self.heuristic, ORACLE)
             if (each := self.estimate(scorer)) is not None
         ]
-        return f"{self.primary}: " + ", ".join(shown)
+        unjudged = f"; {self.content['unjudged']}" if "unjudged" in self.content else ""
+        return f"{self.primary}: " + ", ".join(shown) + unjudged
 
 
 class Oracle:
@@ -94,21 +95,18 @@ def evaluate(
     """Measure every scorer on the protocol's later rows and write `ws.evaluation`.
 
     `gate` names how many resamples to draw and how confident the intervals are. Raise LoopError where
-    the model was trained for another moment or protocol.
+    the model was trained for another moment or protocol. Where people of no simulated world are among the rows,
+    there is no oracle, and the evaluation says so.
     """
     gate = gate or Gate()
     record = _matching_record(ws, as_of, protocol)
     divided = split(case, ws, as_of, params, platform, protocol)
     model = load_model(case, ws.model)
-    measure = find_protocol(case, protocol).measure
-    measured: dict[str, Measured] = {
-        scorer: measure(each, divided.train, divided.test, judge)
-        for scorer, each in _scorers(case, params, divided, model, judge)
-    }
+    measured, unjudged = _measure_all(case, params, divided, model, protocol, judge)
     _require_primary(case, measured)
     scores = score(measured, case.framing.primary_metric, gate.resamples, params.seed)
     digest = read_manifest(ws.model)["digest"]
-    content = _content(case, divided, protocol, record, digest, scores, gate, params)
+    content = _content(case, divided, protocol, record, digest, scores, gate, params) | unjudged
     plots = plot_rows(content, read_card(ws.model))
     plots["reliability"] = _reliability(case, divided, model, ws.model, params.seed)
     with write_folder_aside(ws.evaluation) as folder:
@@ -185,6 +183,22 @@ def plot_rows(content: Mapping[str, Any], card: Any) -> dict[str, list[dict[str,
             for feature, value in sorted(card.importance.items(), key=lambda item: -item[1])[:30]
         ],
     }
+
+
+def _measure_all(
+    case: CaseStudy, params: CaseParams, divided: Split, model: Model, protocol: str, judge: Judge | None
+) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Measure every scorer; also say why the oracle is not among them, where a judge does not know all rows."""
+    measure = find_protocol(case, protocol).measure
+
+    def by(judge: Judge | None) -> dict[str, Measured]:
+        scorers = _scorers(case, params, divided, model, judge)
+        return {scorer: measure(each, divided.train, divided.test, judge) for scorer, each in scorers}
+
+    try:
+        return by(judge), {}
+    except StrangerError as error:
+        return by(None), {"unjudged": f"the oracle is not told: {error}"}
 
 
 def _scorers(

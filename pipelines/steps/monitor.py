@@ -28,8 +28,15 @@ from pipelines.steps.monitor_plan import Plan, make_plan, midnight
 from pipelines.steps.monitor_rows import LABEL, PREDICTION, Watch, learned_columns
 from pipelines.steps.split import first_moment, has_times
 from pipelines.stores.files import read_json, write_folder_aside, write_json
+from pipelines.stores.lake import Lake
 from pipelines.stores.models import load_model, read_manifest, read_record
 from pipelines.stores.workspace import Workspace
+
+NO_TIMES = "the source tells no times, so there are no days to compare"
+NO_REFERENCE = (
+    "the model has learned from nothing of the kind that is served now (no such row lies in its days), so there is "
+    "nothing to compare with until a later one has"
+)
 
 
 @dataclass(frozen=True)
@@ -53,20 +60,24 @@ def monitor(
     """Judge the whole days since the last look, and write report, verdict and state to `ws.monitor`.
 
     Looking twice at the same days changes nothing. `model_folder` names the watched model where it is not
-    `ws.model`. Rows without times cannot be watched by day: the verdict then says so. Raises LoopError
-    where there is no model, DataError where the reference has no rows.
+    `ws.model`. Rows without times cannot be watched by day, nor can the first served rows of a model that has
+    learned from others: the verdict then says so. Raises LoopError where there is no model, DataError where there
+    are no rows at all.
     """
     folder = model_folder or ws.model
     digest, record = read_manifest(folder)["digest"], read_record(folder)
     if not has_times(case, ws):
-        return _untimed(ws.monitor, digest, 1 / _rates(alarms).alarm_run)
+        return _unjudged(ws.monitor, digest, alarms, "no_times", NO_TIMES)
     plan = make_plan(case, first_moment(case, ws), as_of, record)
     origin = {"model": digest, "judged_from": midnight(plan.split).isoformat()}
     watch = Watch(case, ws, as_of, platform, load_model(case, folder), learned_columns(case, folder))
     known = _known(ws.monitor, origin)
     if known is None:
         rows = watch.rows(plan.start, plan.end)  # in one reading: what is sampled is sampled alike
-        reference = _make_reference(watch, plan, origin, alarms, _part(watch, rows, plan.start, plan.split))
+        learned = _part(watch, rows, plan.start, plan.split)
+        if rows is not None and learned is None and _holds(case, ws, plan):
+            return _unjudged(ws.monitor, digest, alarms, "no_reference", NO_REFERENCE)
+        reference = _make_reference(watch, plan, origin, alarms, learned)
         state, rows = _unseen(plan), _part(watch, rows, plan.split, plan.end)
     else:
         reference, state = known
@@ -79,9 +90,15 @@ def monitor(
     return verdict
 
 
-def _untimed(folder: Path, digest: str, alarm_at: float) -> Verdict:
-    reasons = ("the source tells no times, so there are no days to compare",)
-    verdict = Verdict("none", "no_times", None, None, 0, {"model": digest}, (), reasons, 1.0, alarm_at)
+def _holds(case: CaseStudy, ws: Workspace, plan: Plan) -> bool:
+    """Say whether the lake holds rows of the days that the model is compared with, of whatever kind."""
+    lake, start, end = Lake(ws.lake, case.tables), midnight(plan.start), midnight(plan.split)
+    return any(lake.files(name, start, end) for name in case.label.reads)
+
+
+def _unjudged(folder: Path, digest: str, alarms: Alarms, status: str, why: str) -> Verdict:
+    at = 1 / _rates(alarms).alarm_run
+    verdict = Verdict("none", status, None, None, 0, {"model": digest}, (), (why,), 1.0, at)
     with write_folder_aside(folder) as aside:
         write_json(aside / "verdict.json", verdict.to_json())
     return verdict

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipelines.errors import DataError
+from pipelines.errors import StrangerError
 from pipelines.world.streams import DAY, Purpose, stream
 
 Columns = Mapping[str, NDArray[Any]]
@@ -92,25 +92,25 @@ class Population:
     def alive(self, day: int) -> NDArray[np.int64]:
         """List the rows that are there for at least a part of the day, newcomers of the day included."""
         rows = self.arrived(day - self.longest, day + 1)
-        return rows[self._columns["gone"][rows] > day * DAY]
+        return rows[self["gone"][rows] > day * DAY]
 
     def settled(self, day: int) -> NDArray[np.int64]:
         """List the rows that are there for the whole day: what a catalogue read at midnight holds."""
         rows = self.arrived(day - self.longest - 1, day)
-        return rows[self._columns["gone"][rows] >= (day + 1) * DAY]
+        return rows[self["gone"][rows] >= (day + 1) * DAY]
 
     def names(self, rows: NDArray[np.int64]) -> pl.Series:
         """Write the rows' stable ids."""
         return pl.Series(self._ids, dtype=pl.String).gather(rows)
 
     def find(self, ids: pl.Series, until: int) -> NDArray[np.int64]:
-        """Look ids up among the arrivals before day `until`; unknown ones are a DataError."""
+        """Look ids up among the arrivals before day `until`; unknown ones are a StrangerError."""
         self.cover(until)
         known = pl.DataFrame({"id": pl.Series(self._ids, dtype=pl.String)}).with_row_index("row")
         rows = ids.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")["row"]
         if rows.null_count():
             strangers = ids.filter(rows.is_null()).head(3).to_list()
-            raise DataError(
+            raise StrangerError(
                 f"{rows.null_count()} ids are not of this world ({', '.join(map(repr, strangers))}, …): "
                 "ask the judge of the world, seed and first day that wrote the rows"
             )

@@ -25,5 +25,5 @@ def test_help_is_light() -> None:
 def test_ingest_is_light() -> None:
     assert not loaded_by(
         "from pipelines import catalog\nimport pipelines.steps.ingest, pipelines.flows.edge\n"
-        "[(catalog.case(name), catalog.world(name)) for name in catalog.names()]"
+        "[(catalog.case(name), catalog.has_world(name) and catalog.world(name)) for name in catalog.names()]"
     )

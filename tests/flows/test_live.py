@@ -117,3 +117,34 @@ def test_flows_of_one_workspace_take_turns(plant: Plant) -> None:
         pass
     with turn(ws, patience=0.1):
         (ws.root.parent / "mine").touch()
+
+
+def test_the_wall_s_clock_takes_over_but_never_turns_back(built: Plant) -> None:
+    seed_live(built.project, "breakdown")
+    ws = Workspace(built.live)
+    assert abs(clock.follow_wall(ws).now() - datetime.now(UTC)) < timedelta(minutes=1)
+    assert not clock.read(ws).simulated and clock.follow_wall(ws) == clock.read(ws)
+    with pytest.raises(UsageError, match="wall's clock"):
+        clock.run_at(ws, 60.0)
+    clock.write(ws, clock.simulated(datetime.now(UTC) + timedelta(days=1)))
+    with pytest.raises(UsageError, match="has not come yet"):
+        clock.follow_wall(ws)
+
+
+def test_a_simulated_clock_can_be_let_run(built: Plant) -> None:
+    seed_live(built.project, "breakdown")
+    ws = Workspace(built.live)
+    running = clock.run_at(ws, 1440.0)
+    wall = running.since
+    assert wall is not None
+    assert running.now(wall + timedelta(minutes=1)) == AS_OF + timedelta(days=1)
+    with pytest.raises(UsageError, match="a day pass in a minute"):
+        clock.run_at(ws, -1.0)
+
+
+def test_what_is_not_live_yet_is_asleep(plant: Plant) -> None:
+    from pipelines.flows.live import asleep
+
+    assert "does not exist yet" in str(asleep(plant.project, "breakdown"))
+    (plant.live / "lake").mkdir(parents=True)
+    assert asleep(plant.project, "breakdown") is None, "what is there by half is an error, not a quiet day"

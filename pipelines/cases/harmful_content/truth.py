@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.cases.harmful_content.population import Posts
 from pipelines.cases.harmful_content.tables import HARMS
-from pipelines.errors import DataError
+from pipelines.errors import StrangerError
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -63,7 +63,7 @@ class Truth:
         return np.sort(posts.chance.sum(axis=1))[-k:]
 
     def _find(self, rows: pl.DataFrame) -> tuple[Floats, Rows, NDArray[np.bool_]]:
-        """Look posts up: P(label) (n, 4), the day, and whether they were really served; or raise DataError."""
+        """Look posts up: P(label) (n, 4), the day, and whether they were really served; or raise StrangerError."""
         logged = rows["request_id"].str.contains(_LOGGED).fill_null(False)
         served = ~logged.to_numpy()
         chance, day = np.full((rows.height, len(HARMS)), np.nan), np.zeros(rows.height, dtype=np.int64)
@@ -72,7 +72,7 @@ class Truth:
             chance[served], day[served] = self._served(rows.filter(~logged))
         if np.isnan(chance).any():
             stranger = rows["request_id"][int(np.isnan(chance[:, 0]).argmax())]
-            raise DataError(
+            raise StrangerError(
                 f"'{stranger}' is no post of this world: ask the judge of the world, seed and first day that "
                 "wrote the rows"
             )
