@@ -53,7 +53,7 @@ check: setup  ## lint, types, import contracts
 	@mypy
 	@lint-imports
 
-bench: setup  ## print the figures that README quotes
+bench: setup  ## run every benchmark in its short form (README names the options of its figures)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 bench-loop: setup  ## live every scenario and print how well the loop closes (hours; resumable)
