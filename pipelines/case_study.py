@@ -174,6 +174,8 @@ class Label:
 
     `fold(tables, as_of)` yields `keys`, `time` (the example's), and `label`; the platform drops
     rows whose `time + attribution` lies after `as_of` (immature) unless `matures` is false.
+    Where the case is served the fold also yields `request_id`: of the request that the example came of, null where
+    none did. By it experiments and `watch` count what came of answers.
     `told_after` is for labels that are told before they are final, such as a verdict that may be appealed: so long
     after the example they are learned from, while the days that the gate and the watch judge wait until they are
     mature. It needs a fold that yields no row where nothing was told (elsewhere what has not come yet would count as
@@ -335,10 +337,11 @@ class Stock(Protocol):
 class Answer:
     """Answers to n requests. `ranked` (n, depth) are rows of `pool`, best first, -1 for none.
 
-    `pool` (m rows) holds the key columns of everything that could be answered: items, or decisions.
+    `pool` (m rows) holds the key columns of everything that could be answered, items or decisions, each of
+    them a column of impressions, which log it.
     An explored answer is drawn from it, uniformly, or as `chances` (m,) say. `scores` has the shape of
-    `ranked`. `details` are further columns of the reply and the log, (n, depth) each: the model's
-    probability of each class, say.
+    `ranked`. `details` are further columns of the reply, (n, depth) each: the model's probability of each
+    class, say. They are logged where impressions have a column of that name.
     """
 
     pool: pl.DataFrame
@@ -366,14 +369,14 @@ DECISION = "decision"
 class Serving:
     """How a system answers requests, and what may come back.
 
-    `request` declares what a caller sends; the keys of the `own` views are among its fields, and those are
-    read from the online store for each request. `views` and `tables` are held in process, for the
-    candidates. `ready` makes a model answer from them, `fallback` does without a model. `places` is how
-    long an answer is, `actions` are the words that may come back for each place. `unit` names the field by
-    whose value an experiment tells requests apart; default: the first. `told` declares what an action tells
-    beyond its word, value and time: columns of the table of actions, with an example each; where that hangs
-    on the word it declares `action` too. Where answers are decisions, `decisions` are the values of the impressions'
-    column `decision`.
+    `request` declares what a caller sends, each field a column of the table of requests, or of impressions,
+    which log it; the keys of the `own` views are among its fields, and those are read from the online store for
+    each request. `views` and `tables` are held in process, for the candidates. `ready` makes a model answer
+    from them, `fallback` does without a model. `places` is how long an answer is, `actions` are the words that
+    may come back for each place. `unit` names the field by whose value an experiment tells requests apart;
+    default: the first. `told` declares what an action tells beyond its word, value and time: columns of the
+    table of actions, with an example each; where that hangs on the word it declares `action` too. Where answers
+    are decisions, `decisions` are the values of the impressions' column `decision`.
     """
 
     request: type[BaseModel]

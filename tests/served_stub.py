@@ -16,12 +16,14 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import pandera.polars as pa
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.testclient import TestClient
 from tiny import tiny_case, tiny_tables
 
 from pipelines.case_study import Answer, Card, FeatureTable, Fitted, Serving, Stock
+from pipelines.cases.video_recommendation.tables import VideoRequests
 from pipelines.serving.app import make_app
 from pipelines.serving.keys import Keys
 from pipelines.serving.ladder import Ladder
@@ -35,6 +37,7 @@ from pipelines.stores.lake import Lake
 from pipelines.stores.models import save_model
 from pipelines.stores.registry import Registry, Version
 from pipelines.stores.run_log import RunContent
+from pipelines.stores.schemas import Utc
 from pipelines.stores.workspace import Workspace
 
 NAME = "shop"
@@ -55,6 +58,15 @@ class Ask(BaseModel):
     budget: float | None = None
     new: bool | None = None
     since: UtcDatetime | None = None
+
+
+class Asks(VideoRequests):
+    """What was asked, as the log keeps it."""
+
+    visits: pl.Int64 = pa.Field(nullable=True)
+    budget: float = pa.Field(nullable=True)
+    new: bool = pa.Field(nullable=True)
+    since: Utc = pa.Field(nullable=True)
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,8 @@ UNFIT = 99
 """A turn that cannot be made ready."""
 SERVING = Serving(Ask, ("click", "watch", "like"), PLACES, (), (), ("videos",), ready, fallback)
 FEATURE = FeatureTable("seen", ("user_id",), ("impressions",), (1,), lambda _: None, lambda *_: None)  # type: ignore[arg-type, return-value]
-CASE = replace(tiny_case(), name=NAME, features=(FEATURE,), load=load, serving=SERVING)
+TABLES = tuple(replace(each, schema=Asks) if each.name == "requests" else each for each in tiny_case().tables)
+CASE = replace(tiny_case(), name=NAME, tables=TABLES, features=(FEATURE,), load=load, serving=SERVING)
 
 
 @dataclass

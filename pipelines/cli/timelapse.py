@@ -38,12 +38,14 @@ def timelapse(
     """
     import time
 
+    from pipelines.flows.timelapse.plan import playable
     from pipelines.flows.timelapse.policies import CONTROLS, FRESH, FROZEN, TRIGGERED, find_policy
     from pipelines.flows.timelapse.result import COLUMNS, log_outcome, summarise, table_rows, write_outcome
     from pipelines.flows.timelapse.run import play
 
     project, started = Project.find(), time.perf_counter()
-    seeds = seeds or [project.case_params(case).seed]
+    params = playable(project, case)
+    seeds = seeds or [params.seed]
     chosen = (*CONTROLS, FRESH) if controls else (FROZEN, *map(find_policy, beside or ()))
     arms = (TRIGGERED, *dict.fromkeys(chosen))
     courses = []

@@ -8,6 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from pipelines.case_study import DECISION, CaseStudy, Table
+from pipelines.errors import DataError
 from pipelines.settings import Platform
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.lake import Lake
@@ -63,8 +64,13 @@ def counted(counts: pl.DataFrame) -> list[str]:
 def _labels(
     case: CaseStudy, ws: Workspace, start: datetime, now: datetime, platform: Platform
 ) -> pl.DataFrame:
-    """Sum a request's mature labels, by the case's own fold, which has to tell the request."""
+    """Sum a request's mature labels, by the case's own fold, which has to tell the request; else DataError."""
     folded = open_dataset(case, ws, start, now, 0, platform).labels()
+    if "request_id" not in folded.columns:
+        raise DataError(
+            f"the label of {case.name} folds to no column 'request_id', by which a served case's labels are counted: "
+            "add it to the fold, null where no request made the example"
+        )
     rows = folded.select("request_id", label=pl.col("label").cast(pl.Float64)).drop_nulls("request_id")
     return rows.group_by("request_id").agg(
         pl.col("label").sum().alias(LABELS), pl.len().cast(pl.Float64).alias(EXAMPLES)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import BaseModel
 
-from pipelines.case_study import Answer, CaseStudy, Table
+from pipelines.case_study import Answer, CaseStudy, Serving, Table
 from pipelines.errors import LoopError
 from pipelines.serving.explore import Slates, padded
 from pipelines.stores.schemas import REFUSED_SCHEMA, Actions, Impressions, Requests, polars_schema
@@ -78,6 +79,38 @@ class LogTables:
 def log_tables(case: CaseStudy) -> LogTables:
     """Find the case's tables of requests, impressions and actions by the shape that they extend."""
     return LogTables(*(Layout.of(_extending(case, shape)) for shape in (Requests, Impressions, Actions)))
+
+
+def check_logged(case: CaseStudy, serving: Serving, tables: LogTables) -> None:
+    """Refuse what would be sent and never logged: answers would be given by what training cannot see.
+
+    Each field of a request is a column of requests or impressions, each that an action tells one of actions.
+    Raises LoopError.
+    """
+    _check_fields(case, serving.request, tables.requests, tables.impressions)
+    if serving.told is not None:
+        _check_fields(case, serving.told, tables.actions)
+
+
+def _check_fields(case: CaseStudy, sent: type[BaseModel], *layouts: Layout) -> None:
+    for field in sent.model_fields:
+        if not any(field in layout.columns.names for layout in layouts):
+            tables = " or ".join(f"'{layout.name}'" for layout in layouts)
+            raise LoopError(
+                f"{case.name}: '{field}' of {sent.__name__} is no column of {tables}, so it would not be logged: "
+                "declare the column (nullable), or take the field out"
+            )
+
+
+def check_pool(answer: Answer, impressions: Layout, case: str) -> Answer:
+    """Return an answer whose pool is all logged. Raises LoopError where impressions lack a column of it."""
+    for name in answer.pool.columns:
+        if name not in impressions.columns.names:
+            raise LoopError(
+                f"{case}: '{name}' of an answer's pool is no column of '{impressions.name}', so it would not be "
+                "logged: declare the column, or leave it out of the pool"
+            )
+    return answer
 
 
 def counted(moment: Any) -> Any:

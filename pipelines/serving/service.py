@@ -24,7 +24,17 @@ from pipelines.serving.address import network_of
 from pipelines.serving.explore import explore
 from pipelines.serving.ladder import CHAMPION, Ladder, Rung, State
 from pipelines.serving.own import OwnFeatures, StoreDownError
-from pipelines.serving.rows import TIME, Columns, Row, counted, lay_out, log_tables, refused
+from pipelines.serving.rows import (
+    TIME,
+    Columns,
+    Row,
+    check_logged,
+    check_pool,
+    counted,
+    lay_out,
+    log_tables,
+    refused,
+)
 from pipelines.serving.tokens import Refused, Tokens
 from pipelines.serving.trials import Trials
 from pipelines.settings import Answers
@@ -119,6 +129,7 @@ class Service:
         self._ladder, self._own, self._log = ladder, own, log
         self._tokens, self._now, self._rng = tokens, now, rng
         self._tables = log_tables(case)
+        check_logged(case, serving, self._tables)
         self._request_schema = _schema(serving.request)
         self._drawing = Lock()
         self._unit = serving.asker
@@ -284,15 +295,16 @@ class Service:
 
     def _answer(self, rungs: Sequence[Rung], seen: pl.DataFrame) -> tuple[Rung, Answer]:
         """Let the first rung answer that can."""
+        shown, name = self._tables.impressions, self.case.name
         for rung in rungs[:-1]:
             try:
-                answer = rung.answerer.answer(seen)
+                answer = check_pool(rung.answerer.answer(seen), shown, name)
             except Exception:  # a broken model must not empty an answer
                 _log.exception("version %s failed to answer", rung.version)
                 self.counts[f"failed_{rung.policy}"] += seen.height
                 continue
             return rung, answer
-        return rungs[-1], rungs[-1].answerer.answer(seen)
+        return rungs[-1], check_pool(rungs[-1].answerer.answer(seen), shown, name)
 
     def _tables_of(
         self, part: _Part, now: datetime, state: State, read: bool

@@ -6,9 +6,10 @@ promotions cannot both win. A rejected challenger is a normal outcome.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,8 @@ from pipelines.stores.files import write_json
 from pipelines.stores.models import check, load_model, read_record
 from pipelines.stores.registry import Registry, Version
 from pipelines.stores.workspace import Workspace
+
+_log = logging.getLogger(__name__)
 
 Decision = Literal["promoted", "challenger", "passed", "rejected", "unchanged", "blocked"]
 ROLLED_BACK = "rolled_back"
@@ -166,7 +169,7 @@ def _unchanged(champion: Version) -> Promotion:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a decision rests on."""
+    """What a decision rests on. `faults` are told of what would have helped with it, and went wrong."""
 
     case: CaseStudy
     ws: Workspace
@@ -179,6 +182,7 @@ class _Job:
     champion: Version | None
     origin: str
     falls: Sequence[datetime]
+    faults: list[str] = field(default_factory=list)
 
     @property
     def protocol(self) -> str:
@@ -188,7 +192,16 @@ class _Job:
     def choice(self) -> Choice | None:
         """Choose what the model that serves is to learn from."""
         whole = newest(self.case, self.ws, self.as_of, self.params, self.platform)
-        return choose_since(self.case, self.ws, whole, self.falls, self.params, self.platform, self.protocol)
+        return choose_since(
+            self.case,
+            self.ws,
+            whole,
+            self.falls,
+            self.params,
+            self.platform,
+            self.protocol,
+            self.faults.append,
+        )
 
     @cached_property
     def fall(self) -> datetime | None:
@@ -217,6 +230,7 @@ def _decide(job: _Job, mode: str, move_alias: bool) -> Promotion:
             why = f"{why}; {words}"
             if again is None and judgement is not None and judgement.reasons[0].check == CONTEST:
                 decision = "rejected"  # what was judged was learned before the fall, and nothing passed it
+        why = "; ".join((why, *job.faults))
         version = _record(job, scores, judgement, decision, why, again)
     alias = {"promoted": aliases.CHAMPION, "challenger": aliases.CHALLENGER}.get(decision)
     if decision == "promoted":
@@ -278,7 +292,10 @@ def _judge(job: _Job, scores: Scores) -> Judgement:
 
 
 def _contest(job: _Job) -> Judgement | None:
-    """After a fall, let the recipe meet the champion on rows since that neither knows; None where that cannot tell."""
+    """After a fall, let the recipe meet the champion on rows since that neither knows; None where that cannot tell.
+
+    It is an aid: where it fails, which is told, the newest days judge, as they do where nothing fell.
+    """
     champion = job.champion
     if champion is None or job.fall is None:
         return None
@@ -303,7 +320,10 @@ def _contest(job: _Job) -> Judgement | None:
             job.protocol,
             job.gate,
         )
-    except Exception:  # an aid: without it the newest days judge, as they do where nothing fell
+    except Exception as error:
+        words = f"after the fall no contest could be held ({type(error).__name__}: {error})"
+        _log.warning("%s: %s", job.case.name, words, exc_info=True)
+        job.faults.append(words)
         return None
 
 

@@ -7,9 +7,9 @@ examples (Klinkenberg and Joachims, "Detecting concept drift with support vector
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -19,9 +19,12 @@ from typing import Any
 import polars as pl
 
 from pipelines.case_study import CaseStudy, Dataset, Measured
+from pipelines.errors import DataError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.split import by_days, find_protocol, training_data
 from pipelines.stores.workspace import Workspace
+
+_log = logging.getLogger(__name__)
 
 SINCE = "since"
 """In a model's record: the choice, where it learned from what came since a fall."""
@@ -57,10 +60,12 @@ def choose_since(
     params: CaseParams,
     platform: Platform,
     protocol: str,
+    tell: Callable[[str], None] = lambda words: None,
 ) -> Choice | None:
     """Choose one of the newest falls within a window, to learn from what came since it; None: from the whole window.
 
-    Windows that are not divided by days, or too small to tell, stay whole.
+    Windows that are not divided by days, or too small to tell, stay whole. `tell` hears of those that could not be
+    tried for another reason than too few rows.
     """
     starts = _apart(fall for fall in falls if whole.start < fall < whole.end)[-MOST_FALLS:]
     if not starts or not by_days(find_protocol(case, protocol)):
@@ -72,7 +77,7 @@ def choose_since(
     windows = {_WHOLE: whole, **{start.isoformat(): windowed(start) for start in starts}}
     tests = (windows[start.isoformat()] for start in reversed(starts))
     test = next((each for each in tests if _held(case, each) >= FEWEST_UNITS), None)
-    return None if test is None else _best(case, _measure_all(case, windows, test, params, protocol))
+    return None if test is None else _best(case, _measure_all(case, windows, test, params, protocol, tell))
 
 
 def _held(case: CaseStudy, dataset: Dataset) -> int:
@@ -81,7 +86,12 @@ def _held(case: CaseStudy, dataset: Dataset) -> int:
 
 
 def _measure_all(
-    case: CaseStudy, windows: Mapping[str, Dataset], newest: Dataset, params: CaseParams, protocol: str
+    case: CaseStudy,
+    windows: Mapping[str, Dataset],
+    newest: Dataset,
+    params: CaseParams,
+    protocol: str,
+    tell: Callable[[str], None],
 ) -> dict[str, Measured]:
     """Learn from each window without the people held out, and measure on their newest rows, where there are enough."""
     settings = parse(case.params, params.train, f"params of {case.name}: train")
@@ -89,11 +99,20 @@ def _measure_all(
     others, test = People(windows[_WHOLE], who, False), People(newest, who, True)
     reached = {}
     for name, window in windows.items():
-        # Too few rows to learn from, or whatever else: that window is none to choose, and the whole one stays.
-        with suppress(Exception):
+        try:
             model = case.fit(People(window, who, False), settings).model
             reached[name] = measure(model, others, test, None)
+        except DataError as error:  # too few rows: that window is none to choose
+            _log.info("%s: %s", _named(name), error)
+        except Exception as error:  # a fault of the case's: a retrain goes on without it, and tells it
+            words = f"{_named(name)} could not be tried ({type(error).__name__}: {error})"
+            _log.warning("%s: %s", case.name, words, exc_info=True)
+            tell(words)
     return reached
+
+
+def _named(window: str) -> str:
+    return "the whole window" if window == _WHOLE else f"what came since {window[:10]} alone"
 
 
 def _best(case: CaseStudy, reached: Mapping[str, Measured]) -> Choice | None:

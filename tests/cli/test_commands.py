@@ -86,6 +86,7 @@ def test_real_data_end_in_a_registered_version(project: Path, ratings: Path) -> 
         (["run", CASE, "--source", "movietweetings", "--data", "nowhere"], 3, "nowhere"),
         (["clock", "advance", "2d"], 2, "loop up"),
         (["world", "advance", CASE, "--days", "1"], 2, "loop up"),
+        (["timelapse", "video_recomendation", "--seed", "7"], 2, "did you mean 'video_recommendation'"),
         (["rollback", CASE], 1, "no previous champion"),
         (["reproduce", f"{CASE}@champion"], 2, "write models:/<name>@champion"),
         (["reproduce", f"models:/{CASE}@champion"], 2, f"no model '{CASE}' is registered"),

@@ -11,7 +11,7 @@ from pipelines.steps.split import newest, split
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.engine import connect, scan, to_polars
 from pipelines.stores.lake import Lake
-from pipelines.stores.schemas import Actions
+from pipelines.stores.schemas import Actions, Requests
 
 
 def test_examples_are_told_apart_by_their_keys(finished) -> None:
@@ -22,6 +22,19 @@ def test_examples_are_told_apart_by_their_keys(finished) -> None:
     assert rows.select(run.case.label.keys).n_unique() == rows.height
     time = rows[run.case.label.time]
     assert time.is_sorted() and time.min() >= start and time.max() < end
+
+
+def test_an_example_tells_the_request_that_it_came_of(finished) -> None:
+    """Experiments and the watch count what came of an answer by it."""
+    run: Run = finished.run
+    if run.case.serving is None:
+        pytest.skip(f"{run.case.name} is not served yet")
+    start, end = window(run)
+    rows = opened(run, run.workspace, start, end).labels()
+    assert rows["request_id"].dtype == pl.String and rows["request_id"].count()
+    (table,) = run.case.shaped(Requests)
+    asked = Lake(run.workspace.lake, run.case.tables).scan(table.name).select("request_id").collect()
+    assert set(rows["request_id"].drop_nulls()) <= set(asked["request_id"])
 
 
 def test_an_immature_label_is_dropped(finished) -> None:

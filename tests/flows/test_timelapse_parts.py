@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines import catalog
 from pipelines.errors import UsageError
 from pipelines.flows.timelapse.chart import draw
 from pipelines.flows.timelapse.day import Mail, Served
@@ -85,8 +86,19 @@ def test_a_folder_keeps_to_its_plan(tmp_path: Path) -> None:
     assert stage.case_config(CASE).alarms.report is False
     assert str(tmp_path / "arm") in stage.tracking_uri
     open_stage(PROJECT, plan, tmp_path / "arm")
-    with pytest.raises(UsageError, match="other params"):
+    with pytest.raises(UsageError, match="other params") as refused:
         open_stage(PROJECT, replace(plan, seed=2), tmp_path / "arm")
+    # Its past and the days before the scenario hold the old plan too: the whole case's has to go.
+    assert str(refused.value).endswith(f"remove {PROJECT.root / 'timelapse' / CASE}")
+
+
+def test_what_no_time_lapse_can_be_of_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="unknown case 'ad_clik': did you mean 'ad_click'"):
+        make_plan(PROJECT, "ad_clik", "none", 7)
+    unserved = replace(catalog.case(CASE), serving=None)
+    monkeypatch.setattr(catalog, "case", lambda name: unserved)
+    with pytest.raises(UsageError, match="give its CASE a `serving`"):
+        make_plan(PROJECT, CASE, "none", 7)
 
 
 def test_the_registry_of_a_stage_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_an_answer_is_in_the_log_before_it_is_given(shop: Shop, client: TestClie
     assert impressions["video_id"].to_list() == shown(answer)
     assert impressions["propensity"].to_list() == [each["propensity"] for each in answer["places"]]
     assert served.select("visits", "budget", "new", "seen").rows() == [(3, 0.5, True, 7)]
+    assert requests.select("visits", "budget", "new").rows() == [(3, 0.5, True)]
 
 
 def test_actions_are_tied_to_what_was_shown(shop: Shop, client: TestClient) -> None:

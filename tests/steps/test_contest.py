@@ -171,6 +171,10 @@ def test_a_recipe_that_cannot_be_learned_again_is_judged_as_it_was(
     found = promoted(breakdown, registry, 0.95, [AS_OF - 5 * DAY], case=replace(CASE, fit=fit))
     assert AS_OF in windows and found.decision == "promoted"
     assert TOLD not in found.why and "it could not be fitted once more" in found.why
+    # Too few rows are nobody's fault; whatever else kept a contest from being held is told.
+    told = "no contest could be held (ValueError: widen the window)"
+    assert (told in found.why) is (error is ValueError)
+    assert (told in registry.version(found.version).tags["why"]) is (error is ValueError)
 
 
 def test_what_no_gate_has_passed_does_not_serve(

@@ -173,6 +173,32 @@ def test_a_part_that_cannot_be_learned_from_is_not_chosen(stub: None, tmp_path: 
     assert chosen(ws, [8, 5], needs(9)) is None
 
 
+def test_a_fault_of_the_case_is_told_and_too_few_rows_are_not(
+    stub: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(error: Exception) -> CaseStudy:
+        def fit(dataset: Dataset, settings: Any) -> Fitted:
+            if dataset.end - dataset.start < 6 * DAY:
+                raise error
+            return learn(dataset, settings)
+
+        return replace(CHANGING, fit=fit)
+
+    ws = lived(tmp_path, changed=8)
+    whole = newest(CHANGING, ws, AS_OF, PARAMS, PLATFORM)
+    falls = [AS_OF - 8 * DAY, AS_OF - 5 * DAY]
+    for error, wanted in (
+        (DataError("widen the window"), []),
+        (KeyError("heet"), ["what came since 2026-02-24 alone could not be tried (KeyError: 'heet')"]),
+    ):
+        told: list[str] = []
+        given = (failing(error), ws, whole, falls, PARAMS, PLATFORM, "logged")
+        found = choose_since(*given, told.append)
+        assert found is not None and found.start == falls[0], "the others are tried all the same"
+        assert told == wanted
+        assert [each.getMessage() for each in caplog.records] == [f"breakdown: {each}" for each in wanted]
+
+
 def test_nobody_who_is_measured_was_learned_from(stub: None, tmp_path: Path) -> None:
     learned: set[str] = set()
     measured: set[str] = set()
@@ -227,6 +253,28 @@ def test_what_is_fitted_once_more_chooses_for_itself(stub: None, tmp_path: Path,
     assert isinstance(model, Halves) and model.cold > 0.8 > 0.2 > model.hot
     found = reproduce(CHANGING, ws, folder, params, PLATFORM, tmp_path / "scratch")
     assert found.same, found.summary()
+
+
+def test_a_fault_that_kept_what_came_since_from_being_tried_stands_in_the_versions_why(
+    stub: None, tmp_path: Path, registry: Registry
+) -> None:
+    """Else a slip in `fit` would turn off what brings the system back after a fall, and nobody would know."""
+
+    def fit(dataset: Dataset, settings: Any) -> Fitted:
+        if dataset.end - dataset.start < 6 * DAY:
+            raise KeyError("heet")
+        return learn(dataset, settings)
+
+    case, ws, began = replace(CHANGING, fit=fit), lived(tmp_path, changed=5), AS_OF - 5 * DAY
+    params = PARAMS.model_copy(update={"window": PARAMS.window.model_copy(update={"refit": True})})
+    gate = Gate(resamples=200, heuristic_margin=-1.0, slice_tolerance=1.0)
+    train(case, ws, AS_OF, params, PLATFORM, "logged", [began])
+    evaluate(case, ws, AS_OF, params, PLATFORM, "logged", gate=gate)
+    made = promote(case, ws, AS_OF, params, PLATFORM, gate, registry, origin=ws.origin, falls=[began])
+    told = "what came since 2026-02-24 alone could not be tried (KeyError: 'heet')"
+    assert made.decision == "promoted"
+    assert made.why.endswith(f"fitted once more until 2026-03-01; {told}")
+    assert registry.version(made.version).tags["why"] == made.why
 
 
 def test_nobody_who_acts_is_on_both_sides(stub: None, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pipelines import catalog
 from pipelines.errors import UsageError, nearest
 from pipelines.settings import CaseParams, Project, read_yaml
 from pipelines.stores.files import read_json, write_aside, write_json
@@ -57,8 +58,19 @@ def scenario_name(text: str) -> str:
     return name
 
 
+def playable(project: Project, case: str) -> CaseParams:
+    """Read the params of a case that a time-lapse can be of; UsageError where there is none, or it is not served."""
+    if catalog.case(case).serving is None:
+        raise UsageError(
+            f"{case} does not say how it answers requests, and a time-lapse lives by its answers: "
+            "give its CASE a `serving`"
+        )
+    return project.case_params(case)
+
+
 def make_plan(project: Project, case: str, scenario: str, seed: int) -> Plan:
     """Lay the case's time-lapse over its params and config, key by key, and put the scenario in."""
+    playable(project, case)
     changes = project.case_config(case).timelapse
     section = read_yaml(project.root / "params.yaml")[case]
     params = laid_over(section, changes.params)
@@ -87,7 +99,8 @@ def open_stage(project: Project, plan: Plan, folder: Path) -> Stage:
     kept = folder / _PLAN
     if kept.is_file() and read_json(kept) != _plain(plan):
         raise UsageError(
-            f"{folder} holds a time-lapse of other params or configs: remove it, or name another folder"
+            f"{folder} holds a time-lapse of other params or configs, and so may what stands beside it: "
+            f"remove {project.root / 'timelapse' / plan.case}"
         )
     if not kept.is_file():
         shutil.rmtree(folder, ignore_errors=True)
