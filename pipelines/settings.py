@@ -39,7 +39,8 @@ class Gate(Frozen):
     """What a challenger must show before it may be promoted.
 
     Effects are absolute differences of the primary metric; `confidence` is that of the paired
-    bootstrap interval whose lower end must lie above the margin.
+    bootstrap interval whose lower end must lie above the margin. `guardrail_tolerance` is by the guardrails of the
+    case's framing; one that is not named may not get worse at all.
     """
 
     heuristic_margin: float = 0.0
@@ -95,7 +96,10 @@ class Measure(Frozen):
 
 
 class Watched(Measure):
-    """A measure of the answers themselves, known at once; a fall by more than the share `drop` is looked into."""
+    """A measure of the answers themselves; a fall by more than the share `drop` is looked into.
+
+    It may count what is known at once alone: `requests`, and each of the case's decisions.
+    """
 
     drop: float = Field(gt=0, lt=1)
 

@@ -102,7 +102,7 @@ def watch_text(run: Run, verdict: Any, signals: Signals, decision: Decision) -> 
             f"- **labels that matured since the last training**: {signals.new_labels:,} "
             + (f"(asks for a retrain at {asks_at:,})" if asks_at else "(asks for no retrain)"),
             f"- **performance**: {performance}",
-            f"- **what came of its answers**: {_came(signals.outcome)}",
+            *_outcome_line(run, signals.outcome),
             *([] if signals.answered is None else [f"- **what it answered**: {_came(signals.answered)}"]),
             f"- **before labels come**: {expected}",
             *(f"- **incident**: {incident.words}" for incident in decision.incidents),
@@ -111,6 +111,12 @@ def watch_text(run: Run, verdict: Any, signals: Signals, decision: Decision) -> 
             f"- **drift report**: {report_link(run)}",
         ]
     )
+
+
+def _outcome_line(run: Run, found: Outcome | None) -> list[str]:
+    """Tell what came of the champion's answers, where it is watched."""
+    watched = run.config.triggers.outcome_drop is not None
+    return [f"- **what came of its answers**: {_came(found)}"] if watched else []
 
 
 def _came(found: Outcome | None) -> str:

@@ -66,7 +66,12 @@ class Run:
 
     @cached_property
     def config(self) -> CaseConfig:
-        return self.project.case_config(self.case.name)
+        """Read configs/<case>.yaml, its gate checked by the case's own guardrails."""
+        from pipelines.steps.gate import check_tolerances
+
+        found = self.project.case_config(self.case.name)
+        check_tolerances(self.case.framing, found.gate, f"configs/{self.case.name}.yaml")
+        return found
 
     @property
     def limits(self) -> Limits:

@@ -6,8 +6,9 @@ then the experiment's file. What was killed between the two is finished by the n
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError, nearest
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pipelines.experiments.verdict import Verdict
     from pipelines.stores.registry import Registry, Version
     from pipelines.stores.workspace import Workspace
+
+_JITTER = timedelta(hours=2)
+"""How much too early a daily review may come: whatever it is counted from waited up to an hour for its turn."""
 
 
 def start(run: Run, now: datetime | None = None) -> Running:
@@ -53,16 +57,20 @@ def start(run: Run, now: datetime | None = None) -> Running:
             champion=champion.number,
             started=now or clock.read(run.workspace).now(),
         )
-        _check(run, made)
+        _check(run, made, f"configs/{run.case.name}.yaml: experiment")
         file.write(run.workspace, made)
     return made
 
 
 def look(run: Run, running: Running, now: datetime | None = None) -> Verdict:
-    """Judge what the lake knows of an experiment by now; change nothing. It may be asked at any time."""
+    """Judge what the lake knows of an experiment by now; change nothing. It may be asked at any time.
+
+    Raises UsageError where the case no longer knows what the experiment counts.
+    """
     from pipelines.experiments.evidence import read_evidence
     from pipelines.experiments.verdict import judge
 
+    _check(run, running, f"{file.path(run.workspace)} (`loop experiment stop {run.case.name}` ends it)")
     now = now or clock.read(run.workspace).now()
     evidence = read_evidence(run.case, run.workspace, running, now, run.project.platform)
     found = judge(running.declaration, evidence, _days(running, now))
@@ -93,14 +101,17 @@ def review(run: Run, now: datetime | None = None) -> Verdict | None:
 
 
 def stop(run: Run, reason: str = "asked for", now: datetime | None = None) -> Running:
-    """End the running experiment: the champion stays. Raises UsageError where none runs."""
+    """End the running experiment, whether or not it can be judged: the champion stays.
+
+    Raises UsageError where none runs.
+    """
     registry = run.registry
     with registry.lock():
         running = file.read_open(run.workspace)
         if running is None:
             raise UsageError(f"no experiment of {run.case.name} runs")
         now = now or clock.read(run.workspace).now()
-        verdict = replace(look(run, running, now), decision="stop", reasons=(reason,))
+        verdict = _last(run, running, reason, now)
         _act(registry, running, verdict)
         ended = _after(run, running, verdict, now)
         file.write(run.workspace, ended)
@@ -116,10 +127,10 @@ def tend(run: Run, now: datetime | None = None) -> Verdict | None:
     return None
 
 
-def words(ws: Workspace) -> str | None:
-    """Say which version is on trial, and since when; None where none is."""
+def words(ws: Workspace, now: datetime) -> str | None:
+    """Say which version is on trial, and since when; None where none is, or its time is over and nobody ends it."""
     running = file.read_open(ws)
-    if running is None:
+    if running is None or _days(running, now) > running.canary.maximum_days:
         return None
     return f"version {running.challenger.number} is on trial since {running.started:%Y-%m-%d}"
 
@@ -148,8 +159,8 @@ def _unit(run: Run) -> str:
     return unit
 
 
-def _check(run: Run, running: Running) -> None:
-    """Refuse an experiment that could not decide, before it begins."""
+def _check(run: Run, running: Running, where: str) -> None:
+    """Refuse an experiment that cannot decide, since the case does not know what it counts."""
     from pipelines.experiments.counts import countable
 
     known = countable(run.case)
@@ -157,9 +168,23 @@ def _check(run: Run, running: Running) -> None:
         for name in (metric.numerator, metric.denominator):
             if name is not None and name not in known:
                 raise UsageError(
-                    f"configs/{run.case.name}.yaml: experiment: '{metric.name}' counts '{name}', which "
-                    f"{run.case.name} does not know: {nearest(name, known)}"
+                    f"{where}: '{metric.name}' counts '{name}', which {run.case.name} does not know: "
+                    f"{nearest(name, known)}"
                 )
+
+
+def _last(run: Run, running: Running, reason: str, now: datetime) -> Verdict:
+    """Return the verdict of an experiment that is stopped: the reason, and its figures where they can be had."""
+    from pipelines.experiments.interval import Interval
+    from pipelines.experiments.sample_ratio import check_sample_ratio
+    from pipelines.experiments.verdict import Verdict
+
+    try:
+        return replace(look(run, running, now), decision="stop", reasons=(reason,))
+    except Exception as error:  # whatever keeps it from being judged must not keep it from being ended
+        unknown = Interval(math.nan, -math.inf, math.inf)
+        reasons = (reason, f"it could not be judged ({type(error).__name__})")
+        return Verdict("stop", reasons, check_sample_ratio({}, {}), unknown, {})
 
 
 def _after(run: Run, running: Running, verdict: Verdict, now: datetime) -> Running:
@@ -181,8 +206,8 @@ def _next_day(running: Running, tally: Tally, now: datetime) -> int:
 
 
 def _days(running: Running, now: datetime) -> int:
-    """Count the whole days since the start."""
-    return (now - running.started).days
+    """Count the days since the start: a review at the same time of the day ends one, on time or a little early."""
+    return (now - running.started + _JITTER).days
 
 
 def _comparable(running: Running, verdict: Verdict, champion: Version | None) -> Verdict:

@@ -56,10 +56,19 @@ def look(run: Run, verdict: Verdict) -> Signals:
     from pipelines.flows.causes import Journal
     from pipelines.steps.decide import ANSWERS, ESTIMATED, OUTCOME
     from pipelines.steps.estimate import read_estimate
+    from pipelines.steps.gate import check_tolerances
     from pipelines.steps.incidents import find_incidents
     from pipelines.steps.outcome import check_watched, measure_outcome
     from pipelines.steps.signals import Signals, count_new_labels, last_training, measure_champion
 
+    triggers, metric = run.config.triggers, run.config.experiment.metric
+    where = f"configs/{run.case.name}.yaml"
+    check_tolerances(run.case.framing, run.config.gate, where)
+    if triggers.outcome_drop is not None:
+        told = f"{where}: experiment: metric, which triggers: outcome_drop watches (null: never)"
+        check_watched(run.case, metric, told)
+    if triggers.answers is not None:
+        check_watched(run.case, triggers.answers, f"{where}: triggers: answers", at_once=True)
     platform, seed = run.project.platform, run.params.seed
     alarms = verdict.reasons if verdict.level == "alarm" else ()
     start, trained = last_training(run.workspace, run.registry)
@@ -84,9 +93,6 @@ def look(run: Run, verdict: Verdict) -> Signals:
             run.case, run.workspace, run.as_of, measure, platform, at_once=at_once, after=after
         )
 
-    watched = run.config.triggers.answers
-    if watched is not None:
-        check_watched(run.case, watched, f"configs/{run.case.name}.yaml: triggers: answers")
     return Signals(
         alarms,
         labels,
@@ -95,10 +101,10 @@ def look(run: Run, verdict: Verdict) -> Signals:
         incidents,
         trained,
         verdict.since,
-        trial.words(run.workspace),
-        came(run.config.experiment.metric, OUTCOME),
+        trial.words(run.workspace, run.as_of),
+        None if triggers.outcome_drop is None else came(metric, OUTCOME),
         journal.fall(),
-        None if watched is None else came(watched, ANSWERS, at_once=True),
+        None if triggers.answers is None else came(triggers.answers, ANSWERS, at_once=True),
         drifted,
         [each.name for each in verdict.columns if each.alarmed],
         drifted_columns,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.case_study import Framing
+from pipelines.errors import UsageError, nearest
 from pipelines.learning.bootstrap import Estimate, Resampled
 from pipelines.learning.scores import EVERYWHERE, Scores
 from pipelines.settings import Gate
@@ -57,6 +58,16 @@ class Judgement:
         """Say why it failed, or what it is better than."""
         failed = [reason.words for reason in self.reasons if not reason.passed]
         return "; ".join(failed or [each.words for each in self.reasons if each.check in _RIVALS])
+
+
+def check_tolerances(framing: Framing, gate: Gate, where: str = "configs/<case>.yaml") -> None:
+    """Refuse a tolerance of what is no guardrail, for it would be ignored; the UsageError names the nearest."""
+    for name in gate.guardrail_tolerance:
+        if name not in framing.guardrails:
+            raise UsageError(
+                f"{where}: gate: guardrail_tolerance names '{name}', which is no guardrail of the system: "
+                f"{nearest(name, framing.guardrails)}"
+            )
 
 
 def judge(
@@ -141,6 +152,7 @@ def _better(
 def _guardrails(
     scores: Scores, framing: Framing, gate: Gate, model: str, rival: str, few: bool = False
 ) -> Iterator[Reason]:
+    check_tolerances(framing, gate)
     for metric in framing.guardrails:
         difference = gain(scores, framing, metric, model, rival)
         if difference is None:

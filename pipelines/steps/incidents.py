@@ -5,9 +5,10 @@ Impressions and actions are the platform's own rows, so they are not looked at; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -21,13 +22,16 @@ from pipelines.stores.workspace import Workspace
 
 LEAST_DAYS = 4  # days that show how a column usually is, at least
 WELL = 2  # days on end without a breach: a small part of few rows does not show every day
+PATIENCE = timedelta(weeks=WELL)  # a feed that comes once a week would have shown it by then
 
 
 @dataclass(frozen=True)
 class Incident:
     """A broken column: since which day (UTC), how many rows are struck, and what was seen on its last broken day.
 
-    `until` is the first day on which the column was well again; None while the incident is open.
+    `until` is the first day on which the column was well again; None while the incident is open. `missing` counts the
+    rows that must still come and be well to tell that. Where too few come for PATIENCE after the last broken row, the
+    incident ends with that row's day, untold: a feed that was stopped must not hold training for good.
     """
 
     table: str
@@ -37,13 +41,21 @@ class Incident:
     since: date
     until: date | None
     rows: int
+    missing: int = 0
 
     @property
     def words(self) -> str:
-        """Say it all: column, figure, day, rows."""
+        """Say it all: column, figure, day, rows, and what is missing for its release."""
         lasted = f"since {self.since}" if self.until is None else f"from {self.since} until {self.until}"
         verb = "is" if self.until is None else "was"
-        return f"{self.table}.{self.column} {verb} broken upstream {lasted}: {self.what} ({self.rows:,} rows struck)"
+        told = f"{self.table}.{self.column} {verb} broken upstream {lasted}: {self.what} ({self.rows:,} rows struck)"
+        if not self.missing:
+            return told
+        if self.until is not None:
+            return f"{told}, unknown since {self.until}: too few rows to tell, by {self.missing}"
+        days = math.ceil(self.missing / LEAST_ROWS)
+        spread = "a day" if days == 1 else f"{days} days"
+        return f"{told}, until well rows release it: {self.missing} more, of {spread} at least"
 
     def as_json(self) -> dict[str, Any]:
         """Return what a JSON file holds: the fields, and the words."""
@@ -67,10 +79,12 @@ def find_incidents(
             lake.scan(table.name, start, as_of, as_of).select(table.time, *columns).sort(table.time).collect()
         )
         groups = list(_groups(rows, table.time))
+        left = rows.height - sum(each.height for _, each in groups)
         usual = [each for day, each in groups if day < learned.date()]
         if len(usual) >= LEAST_DAYS:
             for name in columns:
-                found += _incidents(table.name, name, Usual.of([each[name] for each in usual]), groups)
+                known = Usual.of([each[name] for each in usual])
+                found += _incidents(table, name, known, groups, left, as_of)
     return tuple(
         sorted(found, key=lambda each: (each.until is not None, each.since, each.table, each.column))
     )
@@ -101,27 +115,38 @@ def _groups(rows: pl.DataFrame, time: str) -> Iterator[tuple[date, pl.DataFrame]
 
 
 def _incidents(
-    table: str, column: str, usual: Usual, groups: list[tuple[date, pl.DataFrame]]
+    table: Table,
+    column: str,
+    usual: Usual,
+    groups: list[tuple[date, pl.DataFrame]],
+    left: int,
+    as_of: datetime,
 ) -> Iterator[Incident]:
-    """Join broken days to incidents; one ends when the column has been well for WELL days on end."""
+    """Join broken days to incidents; one ends when the column has been well for WELL days on end.
+
+    `left` counts the newest rows, which are too few to be judged yet.
+    """
+    last = as_of  # the last broken row
     broken: list[tuple[date, Breach, int]] = []
     well: list[date] = []
     for day, rows in groups:
         breach = find_breach(usual, rows[column])
         if breach is not None:
             broken.append((day, breach, rows.height))
-            well = []
+            well, last = [], rows[table.time][-1]
         elif broken:
             well.append(day)
         if len(well) == WELL:
-            yield _incident(table, column, broken, well[0])
+            yield _incident(table.name, column, broken, well[0])
             broken, well = [], []
     if broken:
-        yield _incident(table, column, broken, None)
+        until = last.date() + timedelta(days=1) if as_of - last >= PATIENCE else None
+        missing = (WELL - len(well)) * LEAST_ROWS - left
+        yield _incident(table.name, column, broken, until, missing)
 
 
 def _incident(
-    table: str, column: str, broken: list[tuple[date, Breach, int]], until: date | None
+    table: str, column: str, broken: list[tuple[date, Breach, int]], until: date | None, missing: int = 0
 ) -> Incident:
     last, rows = broken[-1][1], sum(round(breach.share * rows) for _, breach, rows in broken)
-    return Incident(table, column, last.kind, last.words, broken[0][0], until, rows)
+    return Incident(table, column, last.kind, last.words, broken[0][0], until, rows, missing)

@@ -16,7 +16,7 @@ import polars as pl
 
 from pipelines.case_study import CaseStudy
 from pipelines.errors import UsageError, nearest
-from pipelines.experiments.counts import UNITS, count_requests, countable, read_requests
+from pipelines.experiments.counts import REQUESTS, UNITS, count_requests, countable, read_requests
 from pipelines.settings import Measure, Platform
 from pipelines.stores.registry import CHAMPION
 from pipelines.stores.workspace import Workspace
@@ -72,13 +72,14 @@ class Outcome:
         return worse - self.half > drop * abs(self.then)
 
 
-def check_watched(case: CaseStudy, measure: Measure, where: str) -> None:
-    """Refuse a measure that counts what is not known of a request; the UsageError names the nearest."""
-    known = countable(case) - {UNITS}
+def check_watched(case: CaseStudy, measure: Measure, where: str, *, at_once: bool = False) -> None:
+    """Refuse a measure of what is not known of a request, or not `at_once`; the UsageError names the nearest."""
+    known = _known(case, at_once)
+    lacks = "is not known at once" if at_once else "a request has none of"
     for name in (measure.numerator, measure.denominator):
         if name not in known:
             raise UsageError(
-                f"{where}: '{measure.name}' counts '{name}', which a request has none of: {nearest(name, known)}"
+                f"{where}: '{measure.name}' counts '{name}', which {lacks}: {nearest(name, known)}"
             )
 
 
@@ -96,10 +97,10 @@ def measure_outcome(
 
     What is known `at_once` need not mature, and the weeks end as much earlier as labels take. Only days that began
     `after` a moment count as usual. Return None where nothing is served, or a champion has answered in less than one
-    of these weeks.
+    of these weeks, or where the measure counts what is not known of a request (`check_watched`).
     """
     wanted = {measure.numerator, measure.denominator}
-    if case.serving is None or not wanted <= countable(case):
+    if case.serving is None or not wanted <= _known(case, at_once):
         return None
     lag = case.told_after
     until, gap = (as_of, GAP + math.ceil(lag / _DAY)) if at_once else (as_of - case.framing.attribution, GAP)
@@ -131,6 +132,16 @@ def measure_outcome(
         lag,
         measure.lower_is_better,
     )
+
+
+def _known(case: CaseStudy, at_once: bool) -> set[str]:
+    """Name what can be counted of a request; at once only that it was asked, and what was decided.
+
+    Labels and actions come later: the newest day would have none of them, and look like a fall.
+    """
+    if not at_once:
+        return countable(case) - {UNITS}
+    return {REQUESTS, *(() if case.serving is None else case.serving.decisions)}
 
 
 def _half(rates: np.ndarray) -> float:

@@ -303,7 +303,15 @@ class Registry:
             self._settle(intent["to"])
 
     def _settle(self, number: str) -> None:
-        if self.aliases().get(CHALLENGER) == number:
+        """End a move: a challenger that is the champion now, or older than it, waits no more.
+
+        The older one was judged against another champion, and has learned from older rows.
+        """
+        waits = self.aliases().get(CHALLENGER)
+        if waits is not None and int(waits) <= int(number):
+            if waits != number:
+                why = f"version {number}, which is newer, became champion meanwhile"
+                self.tag(self.version(waits), {"decision": "dismissed", "why": why})
             self.client.delete_registered_model_alias(self.name, CHALLENGER)
         self.client.delete_registered_model_tag(self.name, _INTENT)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 from uuid import uuid4
 
 import ibis.expr.types as ir
@@ -27,10 +28,10 @@ from pipelines.flows import clock
 from pipelines.flows.edge import Run
 from pipelines.flows.live import seed_live
 from pipelines.flows.overview import experiment
-from pipelines.flows.trial import look, review, start, stop, tend
+from pipelines.flows.trial import look, review, start, stop, tend, words
 from pipelines.settings import Bound, Canary, CaseConfig, Measure, Project
 from pipelines.steps.ingest import ingest_log
-from pipelines.steps.promote import ROLLED_BACK
+from pipelines.steps.promote import ROLLED_BACK, retire, rollback
 from pipelines.stores.lake import Lake
 from pipelines.stores.registry import CHALLENGER, Registry, Version
 from pipelines.stores.workspace import Workspace
@@ -284,6 +285,74 @@ def test_a_newer_challenger_waits_and_keeps_its_alias(town: Town) -> None:
     assert running is not None and running.challenger.number == newer.number, "it is the next to be tried"
 
 
+def test_a_challenger_older_than_the_champion_is_not_tried(town: Town) -> None:
+    """It waited while an operator retired the champion, and a newer version was promoted for want of one."""
+    town.shop.publish(1)
+    older = town.version(2)
+    town.shop.registry.set_alias(CHALLENGER, older)
+    retire(town.shop.registry)
+    newer = town.shop.publish(3)
+    assert town.aliases() == {"champion": newer.number}
+    tags = town.shop.registry.version(older.number).tags
+    assert tags["decision"] == "dismissed" and f"version {newer.number}, which is newer" in tags["why"]
+    assert tend(town.run, town.now) is None and file.read(town.shop.ws) is None
+
+
+def test_a_rollback_leaves_a_newer_challenger_its_turn(town: Town) -> None:
+    first, _ = town.shop.publish(1), town.shop.publish(2)
+    waits = town.version(3)
+    town.shop.registry.set_alias(CHALLENGER, waits)
+    rollback(town.shop.registry)
+    assert town.aliases()["champion"] == first.number and town.aliases()[CHALLENGER] == waits.number
+
+
+def test_a_review_that_comes_a_little_early_loses_no_day(town: Town) -> None:
+    """A daily flow never starts to the second: each of these is a day after the start, but for its jitter."""
+    town.challenge(2)
+    for day, early in enumerate((1, 3000, 2), 1):
+        town.answering()
+        town.shop.service.refresh()
+        review(town.run, NOON + day * DAY - timedelta(seconds=early))
+        running = file.read_open(town.shop.ws)
+        assert running is not None and running.day == day
+    review(town.run, NOON + 3 * DAY + timedelta(hours=12))
+    assert file.read_open(town.shop.ws) == running.model_copy(update={"verdict": ANY}), "half a day is none"
+
+
+def test_an_experiment_that_nobody_reviews_holds_retrains_no_longer_than_its_days(town: Town) -> None:
+    challenger = town.challenge(2)
+    last = NOON + CANARY.maximum_days * DAY
+    held = f"version {challenger.number} is on trial since {NOON:%Y-%m-%d}"
+    assert [words(town.shop.ws, at) for at in (NOON, last)] == [held] * 2
+    assert words(town.shop.ws, last + timedelta(hours=12)) == held, "its review may come yet"
+    assert words(town.shop.ws, last + DAY) is None
+    assert file.read_open(town.shop.ws) is not None
+
+
+def test_what_can_be_judged_no_more_says_why_and_can_be_stopped(town: Town) -> None:
+    """The word that its metric counts was renamed in the case meanwhile."""
+    counted = Measure(name="clicks", numerator="click")
+    town.run = bound(town.run.case, town.shop.ws, town.shop.registry, town.run.project.root, metric=counted)
+    challenger = town.challenge(2)
+    town.live()
+    serving = town.run.case.serving
+    assert serving is not None
+    renamed = replace(town.run.case, serving=replace(serving, actions=("tap", "watch", "like")))
+    run = replace(town.run, case=renamed)
+    path = file.path(town.shop.ws)
+    with pytest.raises(
+        UsageError, match=rf"^{path} .*stop shop` ends it.* 'click', which shop does not know"
+    ):
+        review(run, town.now)
+    ended = stop(run, "renamed", town.now)
+    assert ended.ended == town.now and town.aliases() == {"champion": "1"}
+    assert ended.verdict is not None and ended.verdict["decision"] == "stop"
+    assert ended.verdict["reasons"] == ["renamed", "it could not be judged (UsageError)"]
+    assert file.read_open(town.shop.ws) is None
+    why = town.shop.registry.version(challenger.number).tags["why"]
+    assert why == "its experiment ended without it: renamed; it could not be judged (UsageError)"
+
+
 def test_looking_changes_nothing_and_stopping_leaves_the_champion(town: Town) -> None:
     challenger = town.challenge(3)
     town.live()
@@ -340,11 +409,12 @@ def test_what_could_not_be_decided_is_not_begun(town: Town) -> None:
     with pytest.raises(UsageError, match="has no champion"):
         start(town.run, NOON)
     town.shop.publish(1)
-    for wrong, words in (
+    town.shop.registry.set_alias(CHALLENGER, town.version(4))
+    for wrong, told in (
         ({"metric": Measure(name="x", numerator="clik")}, "did you mean 'click'"),
         ({"minimum_days": 1}, "minimum_days must lie after"),
     ):
-        with pytest.raises(UsageError, match=words):
+        with pytest.raises(UsageError, match=told):
             start(
                 bound(town.run.case, town.shop.ws, town.shop.registry, town.run.project.root, **wrong), NOON
             )

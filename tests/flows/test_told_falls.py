@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from plant_help import Plant
 
+from pipelines.errors import UsageError
 from pipelines.flows import work
 from pipelines.flows.causes import Journal
 from pipelines.flows.edge import Run, bind, perform
@@ -18,6 +19,8 @@ from pipelines.steps import outcome, promote, train
 from pipelines.steps.decide import ANSWERS, OUTCOME, Decision, Reason
 
 DAY = timedelta(days=1)
+ANSWERED = {"name": "asked", "numerator": "requests", "drop": 0.4}
+BY_UNIT = {"metric": {"name": "labels_a_unit", "denominator": "units"}}
 
 
 @pytest.fixture
@@ -59,12 +62,52 @@ def test_training_and_promotion_are_told_when_the_falls_began(
 def test_each_fall_of_answers_is_held_to_days_after_the_last_of_its_kind(
     live: Run, built: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built.configure(triggers={"answers": {"name": "judgements", "numerator": "examples", "drop": 0.4}})
-    live = bind(built.project, "breakdown", live=True)
-    calls: list[Any] = []
-    monkeypatch.setattr(outcome, "measure_outcome", noted(outcome.measure_outcome, calls))
-    perform(live, "monitor")
-    verdict = Verdict("none", "no_times", None, None, 0, {}, (), (), 1.0, 1.0)
-    work.look(live, verdict)
+    built.configure(triggers={"outcome_drop": 0.1, "answers": ANSWERED})
+    live, calls = looked(built, monkeypatch)
     told = {kwargs["at_once"]: kwargs["after"] for _, kwargs in calls}
     assert told == {False: live.as_of - 3 * DAY, True: live.as_of - DAY}
+
+
+@pytest.mark.usefixtures("live")
+def test_an_outcome_that_no_trigger_asks_for_is_not_measured(
+    built: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built.configure(triggers={"outcome_drop": None, "answers": ANSWERED}, experiment=BY_UNIT)
+    _, calls = looked(built, monkeypatch)
+    assert [kwargs["at_once"] for _, kwargs in calls] == [True]
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        (
+            {"triggers": {"outcome_drop": 0.1}, "experiment": BY_UNIT},
+            r"experiment: metric, .* outcome_drop .*\(null: never\): 'labels_a_unit' counts 'units', .*requests",
+        ),
+        (
+            {"triggers": {"answers": {**ANSWERED, "numerator": "labels"}}},
+            "triggers: answers: 'asked' counts 'labels', which is not known at once: known: requests",
+        ),
+        (
+            {"gate": {"guardrail_tolerance": {"squared_eror": 0.02}}},
+            "gate: guardrail_tolerance names 'squared_eror', .* did you mean 'squared_error'",
+        ),
+    ],
+)
+def test_a_config_that_nothing_could_be_told_by_is_refused(
+    sections: dict[str, Any], words: str, built: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built.configure(**sections)
+    with pytest.raises(UsageError, match=rf"^configs/breakdown.yaml: {words}"):
+        looked(built, monkeypatch)
+
+
+def looked(built: Plant, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[Any]]:
+    """Let a watch look, and return what each outcome was measured with."""
+    calls: list[Any] = []
+    monkeypatch.setattr(outcome, "measure_outcome", noted(outcome.measure_outcome, calls))
+    run = bind(built.project, "breakdown", live=True)
+    perform(run, "monitor")
+    work.look(run, Verdict("none", "no_times", None, None, 0, {}, (), (), 1.0, 1.0))
+    return run, calls

@@ -14,9 +14,10 @@ import pytest
 from stub_case import Mean
 
 from pipelines.case_study import Framing, Measured
+from pipelines.errors import UsageError
 from pipelines.learning.scores import Scores, score
 from pipelines.settings import Gate
-from pipelines.steps.gate import Judgement, best_heuristic, judge
+from pipelines.steps.gate import Judgement, best_heuristic, check_tolerances, judge, judge_contest
 
 UNITS = 600
 NOISE = 0.25
@@ -122,6 +123,17 @@ def test_a_guardrail_that_goes_the_wrong_way_stops_a_better_model() -> None:
     tolerant = GATE.model_copy(update={"guardrail_tolerance": {"harm": 0.1}})
     assert Trial(3, gain=0.1, harm=0.05).judgement(tolerant).passed
     assert Trial(3, gain=0.1, harm=-0.05).judgement().passed  # less harm is better
+
+
+def test_a_tolerance_of_what_is_no_guardrail_is_refused() -> None:
+    misspelt = GATE.model_copy(update={"guardrail_tolerance": {"ham": 0.1}})
+    words = "guardrail_tolerance names 'ham', which is no guardrail of the system: did you mean 'harm'"
+    with pytest.raises(UsageError, match=words):
+        Trial(3, gain=0.1).judgement(misspelt)
+    with pytest.raises(UsageError, match=words):
+        judge_contest(Trial(3).scores(), FRAMING, misspelt, "model", "champion", "here")
+    with pytest.raises(UsageError, match=f"^configs/shop.yaml: gate: {words}"):
+        check_tolerances(FRAMING, misspelt, "configs/shop.yaml")
 
 
 def test_a_slice_that_gets_badly_worse_stops_a_better_model() -> None:

@@ -71,6 +71,53 @@ def test_it_is_released_when_the_column_has_been_well_for_two_days(tmp_path: Pat
     assert "was broken upstream from 2026-02-23 until 2026-02-26" in found.words
 
 
+def thinned(root: Path, kept: pl.Expr, broken: pl.Expr) -> Workspace:
+    """Fill a lake with the readings that are `kept`, by the days before AS_OF, 1000 times as hot where `broken`."""
+    ws = Workspace(root / "runs" / "breakdown")
+    day = pl.lit(AS_OF.date()) - pl.col("read_at").dt.date()
+    rows = stub_case.readings().with_columns(ago=day.dt.total_days())
+    heat = pl.when(broken).then(pl.col("heat") * 1000).otherwise(pl.col("heat"))
+    rows = rows.with_columns(heat=heat).filter(kept).drop("ago")
+    Lake(ws.lake, stub_case.CASE.tables).append("readings", rows)
+    return ws
+
+
+def judged(ws: Workspace, ago: int) -> Incident:
+    learned = AS_OF - 21 * DAY
+    (found,) = find_incidents(stub_case.CASE, ws, AS_OF - 28 * DAY, learned, AS_OF - ago * DAY)
+    return found
+
+
+def test_a_feed_that_stops_is_held_for_two_weeks_and_not_for_good(tmp_path: Path) -> None:
+    """Two broken days, then seven rows in all: nobody can tell whether the column is well."""
+    few = (pl.col("ago") == 17) & (pl.int_range(pl.len()).over("ago") < 7)
+    ws = thinned(tmp_path, (pl.col("ago") > 18) | few, pl.col("ago").is_in([19, 20]))
+    for ago, missing in ((18, 20), (16, 13), (5, 13)):
+        found = judged(ws, ago)
+        assert (found.until, found.missing) == (None, missing), f"{ago} days before the end"
+    assert found.words.endswith("rows struck), until well rows release it: 13 more, of 2 days at least")
+    found = judged(ws, 4)
+    assert (found.since, found.until) == (date(2026, 2, 9), date(2026, 2, 11))
+    assert "was broken upstream from 2026-02-09 until 2026-02-11: " in found.words
+    assert found.words.endswith("rows struck), unknown since 2026-02-11: too few rows to tell, by 13")
+
+
+def test_one_well_day_is_half_of_what_releases_it(tmp_path: Path) -> None:
+    ws = thinned(tmp_path, pl.col("ago") > 17, pl.col("ago").is_in([19, 20]))
+    found = judged(ws, 17)
+    assert (found.until, found.missing) == (None, 10)
+    assert found.words.endswith("until well rows release it: 10 more, of a day at least")
+    assert judged(ws, 4).until == date(2026, 2, 11)
+
+
+def test_a_thin_feed_that_stays_broken_is_held(tmp_path: Path) -> None:
+    """Three rows a day take four days to tell: the last that told anything are the newest."""
+    thin = (pl.col("ago") > 20) | (pl.int_range(pl.len()).over("ago") < 3)
+    ws = thinned(tmp_path, thin, pl.col("ago") <= 20)
+    found = judged(ws, 0)
+    assert (found.since, found.until) == (date(2026, 2, 9), None)
+
+
 def test_days_that_the_model_learned_from_are_told_as_well(tmp_path: Path) -> None:
     (found,) = stub_incidents(readings(tmp_path, 15, 12))
     assert (found.since, found.until) == (date(2026, 2, 13), date(2026, 2, 16))

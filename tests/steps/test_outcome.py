@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import served_stub
-from tiny import START, tiny_tables
+from tiny import START, tiny_case, tiny_tables
 
 from pipelines.case_study import Label
-from pipelines.errors import UsageError
+from pipelines.errors import DataError, UsageError
 from pipelines.settings import Measure, Platform
 from pipelines.steps.outcome import (
     BASELINE,
@@ -30,7 +31,9 @@ from pipelines.stores.workspace import Workspace
 
 DAY = timedelta(days=1)
 CASE = replace(
-    served_stub.CASE, label=Label(("impression_id",), "time", (), lambda tables, as_of: tables["none"])
+    served_stub.CASE,
+    tables=tiny_case().tables,
+    label=Label(("impression_id",), "time", (), lambda tables, as_of: tables["none"]),
 )
 CLICKS = Measure(name="clicks_per_request", numerator="click")
 DAYS, A_DAY = 24, 2 * FEWEST_REQUESTS
@@ -151,12 +154,48 @@ def test_days_before_the_last_fall_are_not_usual(tmp_path: Path) -> None:
     assert measure_outcome(CASE, ws, at, CLICKS, Platform(), after=fell + DAY) is None
 
 
+def test_a_metric_of_units_is_not_measured_day_by_day(tmp_path: Path) -> None:
+    """An experiment may be decided by it; a day's requests have no units to count."""
+    ws = lived(tmp_path, np.full(DAYS, 0.6))
+    assert measured(ws) is not None
+    by_unit = Measure(name="clicks_per_user", numerator="click", denominator="units")
+    assert measure_outcome(CASE, ws, START + DAYS * DAY + LAG, by_unit, Platform()) is None
+
+
+@pytest.mark.parametrize("numerator", ["labels", "examples", "appeal", "removed"])
+def test_what_is_answered_counts_only_what_is_known_at_once(numerator: str) -> None:
+    """The newest day has no labels and few actions yet: it would look like a fall."""
+    from pipelines.cases.harmful_content.case import CASE as HARM
+
+    removals = Measure(name="removals_per_post", numerator="remove")
+    check_watched(HARM, removals, "here", at_once=True)
+    late = removals.model_copy(update={"numerator": numerator})
+    with pytest.raises(UsageError, match=rf"^here: .* '{numerator}', which is not known at once: .*remove"):
+        check_watched(HARM, late, "here", at_once=True)
+
+
 @pytest.mark.parametrize(("numerator", "denominator"), [("clik", "requests"), ("click", "units")])
 def test_a_measure_of_what_no_request_has_is_refused(numerator: str, denominator: str) -> None:
     check_watched(CASE, CLICKS, "here")
     wrong = Measure(name="odd", numerator=numerator, denominator=denominator)
     with pytest.raises(UsageError, match=r"here: 'odd' counts '(clik|units)'"):
         check_watched(CASE, wrong, "here")
+
+
+def test_a_label_that_tells_no_request_is_refused_in_words(tmp_path: Path) -> None:
+    """A case that is served must say of which request an example came; what only trains need not."""
+    ws = lived(tmp_path, np.full(DAYS, 0.6))
+
+    def fold(tables: Any, as_of: datetime) -> Any:
+        shown = tables["impressions"]
+        return shown.select("impression_id", time=shown["impression_time"], label=1)
+
+    label = Label(("impression_id",), "time", ("impressions",), fold)
+    with pytest.raises(
+        DataError, match=r"label of shop folds to no column 'request_id'.* add it to the fold"
+    ):
+        at = START + DAYS * DAY + LAG
+        measure_outcome(replace(CASE, label=label), ws, at, Measure(name="labels_per_request"), Platform())
 
 
 def moderated(tmp_path: Path, removed: list[int]) -> Workspace:
