@@ -38,9 +38,9 @@ def choose(
 def main() -> None:
     """Run the command line; print a mendable error as one message, without a traceback."""
     quiet_libraries()
-    from pipelines.cli import data, experiment, live, reproduce, run, serve, status, steps, timelapse
+    from pipelines.cli import data, experiment, live, new, reproduce, run, serve, status, steps, timelapse
 
-    for part in (steps, run, reproduce, status, data, live, serve, experiment, timelapse):
+    for part in (new, steps, run, reproduce, status, data, live, serve, experiment, timelapse):
         part.register(app)
     try:
         app()

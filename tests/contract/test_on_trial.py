@@ -51,7 +51,7 @@ def test_arms_in_the_log_become_evidence(finished, service: Service) -> None:
         case=run.case.name, unit=_unit(run), canary=canary, challenger=challenger, champion="1", started=began,
         day=canary.maximum_days,
     )  # fmt: skip
-    _check(run, trial)
+    _check(run, trial, "a test")
     rungs = (Rung(CHALLENGER, "2", "another", service.state.first.answerer), *service.state.rungs)
     service._ladder.state = replace(service.state, trial=Trial(trial, rungs))
 
