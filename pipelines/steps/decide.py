@@ -187,7 +187,7 @@ def _dropped(kind: str, found: Outcome, drop: float) -> Reason:
         f"{found.until:%Y-%m-%d %H:%M}, and {found.then:.4f} ± {found.half:.4f} is usual, after {found.days} "
         "earlier days"
     )
-    return Reason(kind, words, found.since(drop))
+    return Reason(kind, words, found.began(drop))
 
 
 def _answered(signals: Signals, triggers: Triggers) -> tuple[Reason, datetime] | None:

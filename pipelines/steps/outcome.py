@@ -34,8 +34,9 @@ class Outcome:
     """A metric on the newest 24 hours that it is known of, which end at `until`, and what is usual (`then`).
 
     `half` is half the width of the 95 % interval of one more such day, after Student: it knows how days differ.
-    `days` counts those that are usual, `newest` holds the metric of the last days, the newest first. Labels teach
-    `lag` after what they are of.
+    `days` counts those that are usual, `newest` holds the metric of the last days, the newest first, and `hours` what
+    was counted in each of their hours and of a day more, (numerator, denominator), the newest first. Labels teach `lag`
+    after what they are of.
     """
 
     metric: str
@@ -46,6 +47,7 @@ class Outcome:
     newest: tuple[float, ...]
     lag: timedelta = timedelta(0)
     lower_is_better: bool = False
+    hours: tuple[tuple[float, float], ...] = ()
 
     @property
     def now(self) -> float:
@@ -58,14 +60,38 @@ class Outcome:
 
     def since(self, drop: float) -> datetime:
         """Find when the days began that are all worse by so much, up to the newest."""
-        run = next(
-            (ago for ago, each in enumerate(self.newest) if not self._worse(each, drop)), len(self.newest)
-        )
-        return self.until - max(run, 1) * _DAY
+        return self.until - self._run(drop) * _DAY
+
+    def began(self, drop: float) -> datetime:
+        """Estimate when it fell: of the hours of the first worse day, the one that parts two rates best.
+
+        Of few hours of the world before, which pleased more, more is learned than of many since. By least squares
+        (Bai, "Estimation of a change point in multiple regression models", 1997), weighted by the denominator, between
+        the day before and the last.
+        """
+        run, first = self._run(drop), self.since(drop)
+        counted = np.array(self.hours[: 24 * (run + 1)][::-1]).reshape(-1, 2)
+        if len(counted) < 24 * (run + 1):
+            return first
+        before, after = counted.cumsum(axis=0)[23:47], counted[::-1].cumsum(axis=0)[::-1][24:48]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rates = np.stack([before, after])[..., 0] / np.stack([before, after])[..., 1]
+        parted = (np.stack([before, after])[..., 0] * rates).sum(axis=0)
+        worse = rates[1] > rates[0] if self.lower_is_better else rates[1] < rates[0]
+        known = worse & np.isfinite(parted)
+        if not known.any():
+            return first
+        return first + int(np.argmax(np.where(known, parted, -np.inf))) * timedelta(hours=1)
 
     def taught(self, drop: float) -> datetime:
         """Return when a day's labels of what it fell on will have come: before that there is nothing to learn of it."""
         return self.since(drop) + self.lag + _DAY
+
+    def _run(self, drop: float) -> int:
+        """Count the days on end, up to the newest, that are all worse by so much; one at least."""
+        newest = enumerate(self.newest)
+        run = next((ago for ago, each in newest if not self._worse(each, drop)), len(self.newest))
+        return max(run, 1)
 
     def _worse(self, value: float, drop: float) -> bool:
         worse = value - self.then if self.lower_is_better else self.then - value
@@ -131,7 +157,19 @@ def measure_outcome(
         tuple(map(float, together)),
         lag,
         measure.lower_is_better,
+        _hours(counts, measure, until, (until - start) // timedelta(hours=1)),
     )
+
+
+def _hours(
+    counts: pl.DataFrame, measure: Measure, until: datetime, most: int
+) -> tuple[tuple[float, float], ...]:
+    """Sum what is counted by the hour, (numerator, denominator), the newest first; none of an hour is 0."""
+    ago = (pl.lit(until - _INSTANT) - pl.col("time")).dt.total_hours()
+    found = counts.group_by(ago=ago).agg(pl.col(measure.numerator, measure.denominator).sum())
+    every = pl.DataFrame({"ago": pl.int_range(most, eager=True)}).join(found, on="ago", how="left")
+    rows = every.sort("ago").select(measure.numerator, measure.denominator).fill_null(0.0).rows()
+    return tuple((float(num), float(den)) for num, den in rows)
 
 
 def _known(case: CaseStudy, at_once: bool) -> set[str]:

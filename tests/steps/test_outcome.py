@@ -139,6 +139,32 @@ def test_a_fall_began_with_the_first_of_the_days_that_are_all_worse(tmp_path: Pa
     assert len(found.newest) == 1 + GAP + BASELINE and found.newest[0] == found.now
 
 
+@pytest.mark.parametrize("since", [0, 1, 9, 23])
+@pytest.mark.parametrize("days", [1, 3])
+def test_the_hour_in_which_it_fell_is_found(since: int, days: int) -> None:
+    """Days end when their labels are known, not when the world changed."""
+    rng = np.random.default_rng(since)
+    level = np.r_[np.full(24 + since, 0.7), np.full(24 * days - since, 0.07)]
+    hours = [(float(rng.binomial(120, each)), 120.0) for each in level[::-1]]
+    newest = (0.1,) * days + (0.7,)
+    found = Outcome("clicks", START, 0.7, 0.02, 14, newest, hours=tuple(hours))
+    assert found.since(0.1) == START - days * DAY
+    assert found.began(0.1) == found.since(0.1) + timedelta(hours=since)
+    assert replace(found, hours=found.hours[:24]).began(0.1) == found.since(0.1), (
+        "the day before is not known"
+    )
+    # Where more is worse, as of reports.
+    up = tuple((den - num, den) for num, den in hours)
+    more = replace(found, then=0.3, newest=(0.9,) * days + (0.3,), hours=up, lower_is_better=True)
+    assert more.began(0.1) == found.began(0.1)
+
+
+def test_what_did_not_fall_within_the_day_began_with_it() -> None:
+    rising = tuple((float(48 - ago), 100.0) for ago in range(48))
+    found = Outcome("clicks", START, 0.9, 0.02, 14, (0.3, 0.9), hours=rising)
+    assert found.began(0.1) == found.since(0.1)
+
+
 def test_days_before_the_last_fall_are_not_usual(tmp_path: Path) -> None:
     """A new world may never give what the old one gave: that is no second fall."""
     rates = usual(np.random.default_rng(5))
