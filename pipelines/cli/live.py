@@ -63,8 +63,8 @@ def seed(
     run = bind_live(project, case, cause="seeded")
     if not seeded:
         say(f"{run.workspace.root} is there: nothing was copied")
-    elif source is not None:  # the world's run has been judged under this name already
-        say(summary(work.promote(run)))
+    if source is not None and (promotion := work.introduce(run)) is not None:
+        say(summary(promotion))
     if wall:
         clock.follow_wall(run.workspace)
     say(f"{case}: it is now {clock.read(run.workspace).now():%Y-%m-%d %H:%M} UTC; next: loop up, loop serve")
@@ -165,9 +165,7 @@ def clock_advance(
 
 
 @clock_app.command("wall")
-def clock_wall(
-    case: Annotated[str | None, typer.Option(help="one case; default every live workspace")] = None,
-) -> None:
+def clock_wall(case: Annotated[str, typer.Option(help="the case: there is no way back")]) -> None:
     """Go by the wall's clock from now on: the users are real ones."""
     from pipelines.flows import clock
 

@@ -83,13 +83,17 @@ class Journal:
         """Return when the newest fall of a kind began that a retrain was asked for."""
         return max((since for cause in self.causes() for since in _began(cause, kind)), default=None)
 
-    def drifted(self) -> tuple[datetime | None, set[str]]:
-        """Return when the newest drift began that a retrain was asked for, and which columns were named for it."""
-        since, columns = self.last(DRIFT), set[str]()
-        for cause in self.causes():
-            if since is not None and since in _began(cause, DRIFT):
-                columns |= {name for each in cause.reasons for name in each.get("columns") or ()}
-        return since, columns
+    def drifted(self) -> tuple[datetime | None, set[str] | None]:
+        """Return when the newest drift began that a retrain was asked for, and which columns were named for it.
+
+        None for the columns where a journal of before did not keep them.
+        """
+        since = self.last(DRIFT)
+        causes = [each for each in self.causes() if since is not None and since in _began(each, DRIFT)]
+        reasons = [each for cause in causes for each in cause.reasons if each["kind"] == DRIFT]
+        if any("columns" not in each for each in reasons):
+            return since, None
+        return since, {name for each in reasons for name in each["columns"]}
 
     def asked(self, kind: str) -> datetime | None:
         """Return when a retrain was last asked for by a reason of a kind."""
@@ -122,11 +126,9 @@ class Journal:
         """Say whether a retrain has come to its end for the cause."""
         return any(cause.taken for cause in self.causes() if cause.id == identity)
 
-    def finish(self, identity: str) -> None:
-        """Note that a retrain has come to its end for the cause: any other need not begin."""
-        for cause in self.causes():
-            if cause.id == identity:
-                self._set(replace(cause, sent=True, taken=True))
+    def finish(self) -> None:
+        """Note that a retrain has come to its verdict: whoever asked for it, it has learned for all causes by then."""
+        self._write([replace(cause, sent=True, taken=True) for cause in self.causes()])
 
     def _unanswered(self, wall: datetime) -> list[Cause]:
         found: list[Cause] = []

@@ -15,7 +15,7 @@ from pipelines.errors import LoopError, UsageError
 from pipelines.flows import clock
 from pipelines.flows.edge import SEED, Run, Seed, bind, bind_source
 from pipelines.settings import Project
-from pipelines.stores.files import write_folder_aside, write_json
+from pipelines.stores.files import read_json, write_folder_aside, write_json
 from pipelines.stores.models import read_record
 from pipelines.stores.workspace import Workspace
 
@@ -61,12 +61,15 @@ def seed_live(project: Project, name: str, source: str | None = None) -> bool:
     appears as a whole or not at all.
 
     Raises:
-        UsageError: there is no finished run to seed from.
+        UsageError: there is no finished run to seed from, or it was seeded from another than the source asked for.
         LoopError: the live workspace holds something that was not seeded, or a process works in one of them.
     """
     live = bind(project, name, live=True).workspace
     run = bind(project, name) if source is None else bind_source(project, name, source)
     if is_seeded(live):
+        told, asked = read_json(live.root / SEED)["from"], f"{run.workspace.origin}/{run.workspace.name}"
+        if source is not None and told != asked:
+            raise UsageError(f"{live.root} grew from {told}, not from {asked}: remove it to begin anew")
         return False
     if holds_something(live):
         require_seeded(live)
@@ -110,6 +113,10 @@ def advance_world(project: Project, name: str, days: int) -> datetime:
     if days < 1:
         raise UsageError(f"a world advances by whole days: {days} is not a positive number of them")
     run = bind_live(project, name)
+    if not (run.simulated and clock.read(run.workspace).simulated):
+        raise UsageError(
+            f"{run.workspace.root} has real users, or goes by the wall's clock: no world advances it"
+        )
     state = run.workspace.root / "world"
     stands = read_clock(state)
     if stands is None:

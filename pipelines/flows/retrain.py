@@ -44,6 +44,4 @@ def retrain(
         write_json(
             run.workspace.root / "last_retrain.json", {"at": now.isoformat(), "cause": cause} | outcome
         )
-        if event is not None:
-            Journal(run.workspace).finish(event)
         return outcome

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from pipelines.flows import work
 from pipelines.flows.artifacts import publish_version
+from pipelines.flows.causes import Journal
 from pipelines.flows.edge import Run, perform
 
 P = ParamSpec("P")
@@ -60,5 +61,6 @@ def learn(run: Run) -> dict[str, Any]:
     step(run, "train")
     evaluation = step(run, "evaluate")
     promotion = promote(run)
+    Journal(run.workspace).finish()  # at once: what follows tells of it, and may fail
     publish_version(run, evaluation, promotion)
     return {"version": promotion.version, "decision": promotion.decision, "digest": promotion.digest}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,20 @@ def promote(run: Run) -> Promotion:
     if promotion.decision != "unchanged":
         run.registry.tag(run.registry.version(promotion.version), {"cause": run.cause})
     return promotion
+
+
+def introduce(run: Run) -> Promotion | None:
+    """Judge the model that a live workspace grew from, once; a champion of simulated people steps down before it."""
+    from pipelines.steps.promote import retire
+    from pipelines.stores.models import read_manifest, read_record
+
+    if run.registry.find(read_manifest(run.workspace.model)["digest"]) is not None:
+        return None
+    champion = run.registry.champion()
+    if champion is not None and champion.tags.get("origin") != run.workspace.origin:
+        retire(run.registry, f"{run.workspace.root} grows from real rows")
+    as_of = datetime.fromisoformat(read_record(run.workspace.model)["as_of"])
+    return promote(replace(run, as_of=as_of))
 
 
 def look(run: Run, verdict: Verdict) -> Signals:

@@ -165,7 +165,8 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
     since = datetime.fromisoformat(began).replace(tzinfo=UTC) if began else None
     same = since is not None and signals.drifted is not None and since <= signals.drifted
     # More columns join a drift as evidence grows; once it is followed up no more, another column is another drift.
-    if signals.alarms and not (same and (followed or set(signals.drifting) <= set(signals.drifted_columns))):
+    known = signals.drifted_columns
+    if signals.alarms and not (same and (followed or known is None or set(signals.drifting) <= set(known))):
         drifting = f"drift since {began}: " if began else "drift: "
         more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
         words = drifting + "; ".join([*signals.alarms[:SHOWN], *more])

@@ -67,12 +67,15 @@ class Outcome:
 
         Of few hours of the world before, which pleased more, more is learned than of many since. By least squares
         (Bai, "Estimation of a change point in multiple regression models", 1997), weighted by the denominator, between
-        the day before and the last.
+        the day before and the last, each hour beside what is usual at its time of day.
         """
         run, first = self._run(drop), self.since(drop)
-        counted = np.array(self.hours[: 24 * (run + 1)][::-1]).reshape(-1, 2)
-        if len(counted) < 24 * (run + 1):
+        every = np.array(self.hours).reshape(-1, 2)
+        if len(every) < 24 * (run + 1):
             return first
+        counted = every[: 24 * (run + 1)].copy()
+        counted[:, 0] /= np.tile(_rhythm(every[24 * run :]), run + 1)
+        counted = counted[::-1]
         before, after = counted.cumsum(axis=0)[23:47], counted[::-1].cumsum(axis=0)[::-1][24:48]
         with np.errstate(divide="ignore", invalid="ignore"):
             rates = np.stack([before, after])[..., 0] / np.stack([before, after])[..., 1]
@@ -170,6 +173,17 @@ def _hours(
     every = pl.DataFrame({"ago": pl.int_range(most, eager=True)}).join(found, on="ago", how="left")
     rows = every.sort("ago").select(measure.numerator, measure.denominator).fill_null(0.0).rows()
     return tuple((float(num), float(den)) for num, den in rows)
+
+
+def _rhythm(hours: np.ndarray) -> np.ndarray:
+    """Return the rate of each hour of the day beside the mean, (24,), of hours (n, 2) the newest first.
+
+    Ten events as expected are added to each, so that few tell no rhythm.
+    """
+    whole = hours[: len(hours) // 24 * 24].reshape(-1, 24, 2).sum(axis=0)
+    rate = whole[:, 0].sum() / max(whole[:, 1].sum(), 1.0)
+    found: np.ndarray = (whole[:, 0] + 10) / (whole[:, 1] * rate + 10)
+    return found
 
 
 def _known(case: CaseStudy, at_once: bool) -> set[str]:

@@ -73,7 +73,7 @@ class Signals:
     says in words which version is on trial with live users. `outcome` and `answered` are None until a champion has
     served for a week. `fall` is the newest that a retrain was asked for. `drifting` are the columns of the alarm;
     `drifted` is when the newest drift began that a retrain was asked for, `drifted_columns` are those of all that
-    began then, and `foreseen` is when one was last asked for because of an estimate.
+    began then (None: not known), and `foreseen` is when one was last asked for because of an estimate.
     """
 
     alarms: Sequence[str]
@@ -89,7 +89,7 @@ class Signals:
     answered: Outcome | None = None
     drifted: datetime | None = None
     drifting: Collection[str] = ()
-    drifted_columns: Collection[str] = ()
+    drifted_columns: Collection[str] | None = ()
     foreseen: datetime | None = None
 
 
@@ -101,7 +101,7 @@ def last_training(ws: Workspace, registry: Registry) -> tuple[datetime, datetime
     folder = ws.model
     if registry.find(read_manifest(folder)["digest"]) is None:
         ours = (each for each in registry.versions() if each.tags.get("origin") == ws.origin)
-        if (newest := next(ours, None)) is not None:
+        if (newest := next(ours, registry.champion())) is not None:
             folder = registry.load(registry.judged(newest))
     record = read_record(folder)
     start, end = (datetime.fromisoformat(record["window"][name]) for name in ("start", "end"))

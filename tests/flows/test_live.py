@@ -148,3 +148,13 @@ def test_what_is_not_live_yet_is_asleep(plant: Plant) -> None:
     assert "does not exist yet" in str(asleep(plant.project, "breakdown"))
     (plant.live / "lake").mkdir(parents=True)
     assert asleep(plant.project, "breakdown") is None, "what is there by half is an error, not a quiet day"
+
+
+def test_real_users_are_not_advanced_by_a_world(built: Plant) -> None:
+    seed_live(built.project, "breakdown")
+    ws = Workspace(built.live)
+    clock.follow_wall(ws)
+    before = folder_digest(ws.root)
+    with pytest.raises(UsageError, match="no world advances it"):
+        advance_world(built.project, "breakdown", 1)
+    assert folder_digest(ws.root) == before

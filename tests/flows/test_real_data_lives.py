@@ -17,6 +17,7 @@ from pipelines.flows.real import run_source
 from pipelines.flows.serve import open_service
 from pipelines.flows.timelapse.judgement import judge_day
 from pipelines.settings import Limits, Project
+from pipelines.stores.files import read_json, write_json
 
 SOURCE = "movietweetings"
 
@@ -52,8 +53,9 @@ def test_it_is_seeded_served_and_retrained(project: Project, monkeypatch: pytest
     run = bind_live(project, CASE, cause="seeded")
     assert (run.protocol, run.simulated, run.judge()) == ("time", False, None)
     assert run.limits == run.config.limits != Limits(), "accounts of a live system are bounded"
-    first = work.promote(run)
-    assert first.decision == "promoted"
+    first = work.introduce(run)
+    assert first is not None and first.decision == "promoted"
+    assert work.introduce(run) is None, "its model is judged once, however often it is asked for"
 
     service = open_service(project, CASE, seed=3)
     try:
@@ -79,6 +81,18 @@ def test_it_is_seeded_served_and_retrained(project: Project, monkeypatch: pytest
     assert work.promote(run).decision in ("promoted", "rejected", "unchanged")
     judged = judge_day(run)
     assert judged.parity == 0 and judged.decided, "it is watched as any other"
+
+
+def test_what_grew_from_one_source_is_not_taken_for_another(project: Project) -> None:
+    seed_live(project, CASE, SOURCE)
+    path = project.root / "live" / CASE / "seed.json"
+    told = read_json(path)
+    write_json(path, told | {"from": f"runs/{CASE}"})
+    try:
+        with pytest.raises(UsageError, match="remove it to begin anew"):
+            seed_live(project, CASE, SOURCE)
+    finally:
+        write_json(path, told)
 
 
 def test_the_flows_bind_it_by_its_seed(project: Project) -> None:

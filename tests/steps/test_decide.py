@@ -234,6 +234,7 @@ def test_the_same_drift_is_found_once_but_other_columns_are_another() -> None:
     assert kinds(**drifts, drifted=NOW - 7 * DAY, drifted_columns={"heat"}) == [DRIFT]
     assert kinds(**drifts, drifted=NOW - 6 * DAY, drifted_columns={"heat"}) == []
     assert kinds(**drifts, drifted=NOW - 6 * DAY, drifted_columns={"rain"}) == [DRIFT]
+    assert kinds(**drifts, drifted=NOW - 6 * DAY, drifted_columns=None) == []
     # While it is followed up, more columns join it as evidence grows.
     fall = Fall(NOW - DAY, "rain moved")
     given = {**drifts, "drifted": NOW - 6 * DAY, "drifted_columns": {"rain"}, "trained": NOW}

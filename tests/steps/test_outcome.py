@@ -159,6 +159,16 @@ def test_the_hour_in_which_it_fell_is_found(since: int, days: int) -> None:
     assert more.began(0.1) == found.began(0.1)
 
 
+@pytest.mark.parametrize("since", [0, 6, 12])
+def test_the_rhythm_of_a_day_is_not_taken_for_the_fall(since: int) -> None:
+    """A quarter more by day than by night, as on the fortnight before; then a fifth less from one hour on."""
+    rhythm = np.tile(np.where(np.arange(24) < 12, 0.75, 1.25), 15)
+    level = np.r_[np.ones(14 * 24 + since), np.full(24 - since, 0.8)]
+    hours = tuple((2000.0 * each, 4000.0) for each in (rhythm * level)[::-1])
+    found = Outcome("clicks", START, 0.5, 0.02, 14, (0.42, 0.5), hours=hours)
+    assert found.began(0.1) == found.since(0.1) + timedelta(hours=since)
+
+
 def test_what_did_not_fall_within_the_day_began_with_it() -> None:
     rising = tuple((float(48 - ago), 100.0) for ago in range(48))
     found = Outcome("clicks", START, 0.9, 0.02, 14, (0.3, 0.9), hours=rising)
