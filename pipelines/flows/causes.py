@@ -115,7 +115,9 @@ class Journal:
         One that no retrain has come to an end for, hours after it was sent, is sent again: its run died, or failed.
         """
         sent = []
-        for cause in self._unanswered(wall):
+        for cause in self.causes():
+            if cause.taken or (cause.sent and not _overdue(cause, wall)):
+                continue
             again = replace(cause, sent=True, sent_at=wall.isoformat(), sendings=cause.sendings + 1)
             emit(again)
             self._set(again)
@@ -129,15 +131,6 @@ class Journal:
     def finish(self) -> None:
         """Note that a retrain has come to its verdict: whoever asked for it, it has learned for all causes by then."""
         self._write([replace(cause, sent=True, taken=True) for cause in self.causes()])
-
-    def _unanswered(self, wall: datetime) -> list[Cause]:
-        found: list[Cause] = []
-        for cause in self.causes():
-            if cause.taken:
-                found = []  # what was learned for it was learned for all before it
-            elif not cause.sent or _overdue(cause, wall):
-                found.append(cause)
-        return found
 
     def _set(self, cause: Cause) -> None:
         self._write([cause if each.id == cause.id else each for each in self.causes()])

@@ -71,14 +71,12 @@ def look(run: Run, verdict: Verdict) -> Signals:
     from pipelines.flows.causes import Journal
     from pipelines.steps.decide import ANSWERS, ESTIMATED, OUTCOME
     from pipelines.steps.estimate import read_estimate
-    from pipelines.steps.gate import check_tolerances
     from pipelines.steps.incidents import find_incidents
     from pipelines.steps.outcome import check_watched, measure_outcome
     from pipelines.steps.signals import Signals, count_new_labels, last_training, measure_champion
 
     triggers, metric = run.config.triggers, run.config.experiment.metric
     where = f"configs/{run.case.name}.yaml"
-    check_tolerances(run.case.framing, run.config.gate, where)
     if triggers.outcome_drop is not None:
         told = f"{where}: experiment: metric, which triggers: outcome_drop watches (null: never)"
         check_watched(run.case, metric, told)

@@ -60,7 +60,7 @@ class Judgement:
         return "; ".join(failed or [each.words for each in self.reasons if each.check in _RIVALS])
 
 
-def check_tolerances(framing: Framing, gate: Gate, where: str = "configs/<case>.yaml") -> None:
+def check_tolerances(framing: Framing, gate: Gate, where: str) -> None:
     """Refuse a tolerance of what is no guardrail, for it would be ignored; the UsageError names the nearest."""
     for name in gate.guardrail_tolerance:
         if name not in framing.guardrails:
@@ -152,7 +152,6 @@ def _better(
 def _guardrails(
     scores: Scores, framing: Framing, gate: Gate, model: str, rival: str, few: bool = False
 ) -> Iterator[Reason]:
-    check_tolerances(framing, gate)
     for metric in framing.guardrails:
         difference = gain(scores, framing, metric, model, rival)
         if difference is None:

@@ -95,6 +95,20 @@ def test_what_grew_from_one_source_is_not_taken_for_another(project: Project) ->
         write_json(path, told)
 
 
+def test_a_champion_of_simulated_people_steps_down_first(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would answer real people where the gate rejects what learned from them."""
+    seed_live(project, CASE, SOURCE)
+    run = bind_live(project, CASE)
+    work.introduce(run)
+    champion, met = run.registry.champion(), []
+    run.registry.tag(champion, {"origin": "runs", "digest": "of another model"})
+    monkeypatch.setattr(work, "promote", lambda run: met.append(run.registry.champion()))
+    work.introduce(run)
+    assert met == [None]
+
+
 def test_the_flows_bind_it_by_its_seed(project: Project) -> None:
     seed_live(project, CASE, SOURCE)
     assert (bind(project, CASE, live=True).protocol, bind(project, CASE).protocol) == ("time", "logged")
