@@ -16,6 +16,7 @@ from pipelines.flows.live import advance_world, seed_live
 from pipelines.steps.plan import STEPS
 from pipelines.stores.files import folder_digest, read_json, write_json
 from pipelines.stores.lake import Lake
+from pipelines.stores.models import read_record
 from pipelines.stores.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -167,6 +168,29 @@ def test_a_failing_step_fails_the_flow_and_promotes_nothing(
     assert bind(built.project, "breakdown", live=True).registry.versions() == []
 
 
+def test_a_retrain_that_dies_after_training_has_learned_nothing(
+    built: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.flows import edge
+    from pipelines.steps.signals import last_training
+
+    def broken(run: Any) -> Any:
+        raise LoopError("the disk is full")
+
+    seed_live(built.project, "breakdown")
+    retrain()
+    advance_world(built.project, "breakdown", 2)
+    with monkeypatch.context() as patch:
+        patch.setitem(edge._PERFORM, "evaluate", broken)
+        with pytest.raises(LoopError, match="disk is full"):
+            retrain()
+    run = bind(built.project, "breakdown", live=True)
+    assert datetime.fromisoformat(read_record(run.workspace.model)["as_of"]) == AS_OF + timedelta(days=2)
+    assert last_training(run.workspace, run.registry)[1] == AS_OF
+    retrain()
+    assert last_training(run.workspace, run.registry)[1] == AS_OF + timedelta(days=2)
+
+
 def test_the_drift_report_is_logged_beside_the_watched_model(built: Plant, events: list[Cause]) -> None:
     from prefect.artifacts import Artifact
 
@@ -205,6 +229,29 @@ def test_an_alarm_asks_once_within_the_cooldown(built: Plant, events: list[Cause
     advance_world(built.project, "breakdown", 1)
     watch()
     assert len(events) == 2
+
+
+def test_a_cause_that_no_retrain_took_is_sent_again_unless_it_must_wait(
+    built: Plant, events: list[Cause], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.flows import causes, trial
+    from pipelines.steps import incidents
+
+    monkeypatch.setattr(causes, "PATIENCE", timedelta(0))
+    seed_live(built.project, "breakdown")
+    built.verdict.level, built.verdict.reasons = "alarm", ("heat moved",)
+    watch()
+    broken = incidents.Incident("readings", "heat", "unit", "came × 1,000", AS_OF.date(), None, A_DAY)
+    with monkeypatch.context() as patch:
+        patch.setattr(incidents, "find_incidents", lambda *_: (broken,))
+        assert watch()["action"] == "hold"
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "words", lambda *_: "version 2 is on trial")
+        assert watch()["action"] == "wait"
+    assert len(events) == 1
+    assert watch()["action"] == "wait"  # for the cooldown: nothing new is asked for
+    assert [each.id for each in events] == [events[0].id] * 2
+    assert events[0].event_id != events[1].event_id
 
 
 def test_a_broken_column_holds_training_until_it_is_well(

@@ -199,6 +199,14 @@ def test_where_nothing_can_be_gained_nothing_is_claimed() -> None:
     assert gap_closure([without]) == nothing and gap_closure_by_day([without]) == []
 
 
+def test_a_reference_worse_than_what_did_harm_closes_nothing() -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    assert gap_closure([course(1, -4.0, -4.0, -4.01)]) == nothing
+    assert gap_closure([course(1, -4.0, -4.0, -3.99)]) == nothing  # less than a fiftieth of the harm
+    assert gap_closure_by_day([course(1, 0.0, 0.0, 0.0)]) == [None] * 20
+    assert gap_closure([course(1, -3.0, -4.0, 0.0)])["value"] == pytest.approx(0.25)
+
+
 def test_one_seed_has_no_interval() -> None:
     assert gap_closure([course(1, 4.0, 3.0, 5.0)]) == {"value": pytest.approx(0.5), "low": None, "high": None}
 

@@ -52,7 +52,7 @@ def gap_closure(courses: Sequence[Course], seed: int = 0) -> dict[str, float | N
     if not len(parts):
         return {"value": None, "low": None, "high": None}
     gained, possible, frozen = parts.sum(axis=0)
-    if possible <= 0 or possible < _LEAST * frozen:
+    if not _clear(possible, frozen):
         return {"value": None, "low": None, "high": None}
     value = float(gained / possible)
     if len(parts) < 2:
@@ -72,11 +72,15 @@ def gap_closure_by_day(courses: Sequence[Course]) -> list[float | None]:
         for name in ("triggered", "frozen", "fresh")
     )
     possible = fresh - frozen
-    clear = possible >= _LEAST * frozen
     return [
-        float(gain / gap) if there else None
-        for gain, gap, there in zip(served - frozen, possible, clear, strict=True)
+        float(gain / gap) if _clear(gap, stood) else None
+        for gain, gap, stood in zip(served - frozen, possible, frozen, strict=True)
     ]
+
+
+def _clear(possible: float, frozen: float) -> bool:
+    """Say whether there is a gap to close. What stood still may have done harm: its reward is then negative."""
+    return possible > 0 and possible >= _LEAST * abs(frozen)
 
 
 def _gap(course: Course) -> tuple[float, float, float]:
