@@ -123,10 +123,7 @@ def _came(found: Outcome | None) -> str:
     """Say what came of the champion's answers, beside what is usual."""
     if found is None:
         return "no week of its answers to compare with"
-    return (
-        f"{found.metric} {found.now:.4f} in the day until {found.until:%Y-%m-%d %H:%M}; {found.then:.4f} ± "
-        f"{found.half:.4f} is usual, after {found.days} earlier days"
-    )
+    return f"{found.metric} {found.words()}"
 
 
 def run_link(run: Run, version: Version) -> str:

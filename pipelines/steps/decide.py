@@ -139,7 +139,7 @@ def _reasons(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Re
 
 
 def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reason]:
-    found, estimated, came = signals.performance, signals.estimated, signals.outcome
+    found, estimated = signals.performance, signals.estimated
     # What was asked for once is followed up; it is not found again each day, nor in each version that came of it.
     followed = signals.fall is not None and now <= signals.fall.found + _horizon(triggers)
     if found is not None and not followed and found.fell(triggers.performance_drop):
@@ -154,10 +154,8 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
             f"[{found.now.low:.4f}, {found.now.high:.4f}] on {rows}, and was {found.then:.4f} ± {found.then_half:.4f}",
             found.start,
         )
-    # A day that began before the last fall was answered by what has been retrained for it.
-    blamed = signals.fall is not None and came is not None and came.until - _DAY < signals.fall.found
-    if came is not None and not blamed and triggers.outcome_drop and came.fell(triggers.outcome_drop):
-        yield _dropped(OUTCOME, came, triggers.outcome_drop)
+    if (came := _came(signals, triggers)) is not None:
+        yield came
     answered = _answered(signals, triggers)
     if answered is not None and answered[1] <= now:
         yield answered[0]
@@ -171,9 +169,9 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
         more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
         words = drifting + "; ".join([*signals.alarms[:SHOWN], *more])
         yield Reason(DRIFT, words, since, tuple(signals.drifting))
-    drop, asked = triggers.estimated_drop, signals.foreseen
+    bound, asked = triggers.estimated_drop, signals.foreseen
     foreseen = asked is not None and now <= asked + _horizon(triggers)
-    if estimated is not None and drop is not None and not foreseen and estimated.fell(drop):
+    if estimated is not None and bound is not None and not foreseen and estimated.fell(bound):
         yield Reason(
             ESTIMATED,
             f"the scores of the days before {now:%Y-%m-%d}, whose labels have not come, lead to expect {METRIC} "
@@ -183,12 +181,18 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
 
 
 def _dropped(kind: str, found: Outcome, drop: float) -> Reason:
-    words = (
-        f"{found.metric} of what the champion answered was {found.now:.4f} in the day until "
-        f"{found.until:%Y-%m-%d %H:%M}, and {found.then:.4f} ± {found.half:.4f} is usual, after {found.days} "
-        "earlier days"
-    )
-    return Reason(kind, words, found.began(drop))
+    spoken = f"{found.metric} of what the champion answered was {found.words(slid=found.slid(drop))}"
+    return Reason(kind, spoken, found.began(drop))
+
+
+def _came(signals: Signals, triggers: Triggers) -> Reason | None:
+    """Return the fall of what came of the answers; None where there is none, or it has been retrained for."""
+    found, drop, fall = signals.outcome, triggers.outcome_drop, signals.fall
+    if found is None or drop is None or not found.fell(drop):
+        return None
+    if fall is not None and found.start(drop) < fall.found:  # they were answered by what it found wanting
+        return None
+    return _dropped(OUTCOME, found, drop)
 
 
 def _answered(signals: Signals, triggers: Triggers) -> tuple[Reason, datetime] | None:

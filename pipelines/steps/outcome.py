@@ -26,7 +26,22 @@ BASELINE, FEWEST = 14, 7
 GAP = 3
 """Days between: a fall that began with them must not count among what is usual, until it has been learned from."""
 FEWEST_REQUESTS = 100
+WEEK, SLOW = 7, 0.5
+"""Newest days that are held together to the fortnight before them, and the share of a day's drop that they may lose."""
 _DAY, _INSTANT = timedelta(days=1), timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Week:
+    """The mean of the newest seven days, and of up to a fortnight before (`then`, of `days`).
+
+    `half` is half the width of the 95 % interval of one more such week.
+    """
+
+    now: float
+    then: float
+    half: float
+    days: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class Outcome:
     lag: timedelta = timedelta(0)
     lower_is_better: bool = False
     hours: tuple[tuple[float, float], ...] = ()
+    week: Week | None = None
 
     @property
     def now(self) -> float:
@@ -55,15 +71,31 @@ class Outcome:
         return self.newest[0]
 
     def fell(self, drop: float) -> bool:
-        """Say whether it got worse by more than the share `drop`, for all that days differ."""
-        return self._worse(self.now, drop)
+        """Say whether the day or the week got worse by more than the share `drop`, for all that days differ."""
+        return self._worse(self.now, drop) or self.slid(drop)
+
+    def slid(self, drop: float) -> bool:
+        """Say whether the week got worse where the day did not: half the share is enough, since a week tells finer.
+
+        Of a change that takes a fortnight no day is far below those before it, which it has begun to spoil.
+        """
+        week = self.week
+        if week is None or self._worse(self.now, drop):
+            return False
+        return self._beyond(week.now, week.then, week.half, SLOW * drop)
+
+    def start(self, drop: float) -> datetime:
+        """Return when the day began that is worse by so much, or the week."""
+        return self.until - (WEEK if self.slid(drop) else 1) * _DAY
 
     def since(self, drop: float) -> datetime:
-        """Find when the days began that are all worse by so much, up to the newest."""
-        return self.until - self._run(drop) * _DAY
+        """Find when the days began that are all worse by so much, up to the newest; or the week, where that slid."""
+        return self.start(drop) if self.slid(drop) else self.until - self._run(drop) * _DAY
 
     def began(self, drop: float) -> datetime:
         """Estimate when it fell: of the hours of the first worse day, the one that parts two rates best.
+
+        What slid did so in no hour: the week's beginning is returned.
 
         Of few hours of the world before, which pleased more, more is learned than of many since. By least squares
         (Bai, "Estimation of a change point in multiple regression models", 1997), weighted by the denominator, between
@@ -71,7 +103,7 @@ class Outcome:
         """
         run, first = self._run(drop), self.since(drop)
         every = np.array(self.hours).reshape(-1, 2)
-        if len(every) < 24 * (run + 1):
+        if self.slid(drop) or len(every) < 24 * (run + 1):
             return first
         counted = every[: 24 * (run + 1)].copy()
         counted[:, 0] /= np.tile(_rhythm(every[24 * run :]), run + 1)
@@ -90,6 +122,14 @@ class Outcome:
         """Return when a day's labels of what it fell on will have come: before that there is nothing to learn of it."""
         return self.since(drop) + self.lag + _DAY
 
+    def words(self, *, slid: bool = False) -> str:
+        """Tell the newest day, or the week, beside what is usual."""
+        span, of = ("week", self.week) if slid and self.week is not None else ("day", self)
+        return (
+            f"{of.now:.4f} in the {span} until {self.until:%Y-%m-%d %H:%M}, and {of.then:.4f} ± {of.half:.4f} is "
+            f"usual, after {of.days} earlier days"
+        )
+
     def _run(self, drop: float) -> int:
         """Count the days on end, up to the newest, that are all worse by so much; one at least."""
         newest = enumerate(self.newest)
@@ -97,8 +137,11 @@ class Outcome:
         return max(run, 1)
 
     def _worse(self, value: float, drop: float) -> bool:
-        worse = value - self.then if self.lower_is_better else self.then - value
-        return worse - self.half > drop * abs(self.then)
+        return self._beyond(value, self.then, self.half, drop)
+
+    def _beyond(self, value: float, then: float, half: float, drop: float) -> bool:
+        worse = value - then if self.lower_is_better else then - value
+        return worse - half > drop * abs(then)
 
 
 def check_watched(case: CaseStudy, measure: Measure, where: str, *, at_once: bool = False) -> None:
@@ -133,7 +176,7 @@ def measure_outcome(
         return None
     lag = case.told_after
     until, gap = (as_of, GAP + math.ceil(lag / _DAY)) if at_once else (as_of - case.framing.attribution, GAP)
-    start = until - (1 + gap + BASELINE) * _DAY
+    start = until - (max(1 + gap, WEEK) + BASELINE) * _DAY
     asked = read_requests(case, ws, start, as_of, "policy")
     asked = asked.filter((pl.col("policy") == CHAMPION) & (pl.col("time") < until)).drop("policy")
     if asked.is_empty():
@@ -146,8 +189,8 @@ def measure_outcome(
         .select("ago", rate=pl.col(measure.numerator) / pl.col(measure.denominator))
         .sort("ago")
     )
-    oldest = BASELINE + gap if after is None else (until - after) // _DAY - 1
-    usual = days.filter((pl.col("ago") > gap) & (pl.col("ago") <= oldest))["rate"].to_numpy()
+    oldest = None if after is None else (until - after) // _DAY - 1
+    usual = _before(days, gap + 1, oldest)
     if len(usual) < FEWEST or days["ago"][0] != 0:
         return None
     together = days.filter(pl.col("ago") == pl.int_range(pl.len()))["rate"].to_list()
@@ -161,7 +204,22 @@ def measure_outcome(
         lag,
         measure.lower_is_better,
         _hours(counts, measure, until, (until - start) // timedelta(hours=1)),
+        _week(days, oldest),
     )
+
+
+def _before(days: pl.DataFrame, first: int, oldest: int | None) -> np.ndarray:
+    """Take the rates of the fortnight that ended `first` days ago, none older than `oldest`."""
+    last = first + BASELINE - 1 if oldest is None else min(first + BASELINE - 1, oldest)
+    return days.filter(pl.col("ago").is_between(first, last))["rate"].to_numpy()
+
+
+def _week(days: pl.DataFrame, oldest: int | None) -> Week | None:
+    """Hold the newest week to the days before it; None where one of its own is missing, or too many of those."""
+    newest, usual = days.filter(pl.col("ago") < WEEK)["rate"].to_numpy(), _before(days, WEEK, oldest)
+    if len(newest) < WEEK or len(usual) < FEWEST:
+        return None
+    return Week(float(newest.mean()), float(usual.mean()), _half(usual, WEEK), len(usual))
 
 
 def _hours(
@@ -196,9 +254,9 @@ def _known(case: CaseStudy, at_once: bool) -> set[str]:
     return {REQUESTS, *(() if case.serving is None else case.serving.decisions)}
 
 
-def _half(rates: np.ndarray) -> float:
-    """Return half the width of the 95 % prediction interval of one more day."""
+def _half(rates: np.ndarray, more: int = 1) -> float:
+    """Return half the width of the 95 % prediction interval of the mean of so many more days."""
     from scipy.stats import t
 
     n = len(rates)
-    return float(t.ppf(0.975, n - 1) * rates.std(ddof=1) * np.sqrt(1 + 1 / n))
+    return float(t.ppf(0.975, n - 1) * rates.std(ddof=1) * np.sqrt(1 / more + 1 / n))

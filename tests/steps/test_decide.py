@@ -26,7 +26,7 @@ from pipelines.steps.decide import (
     decide,
 )
 from pipelines.steps.incidents import Incident
-from pipelines.steps.outcome import Outcome
+from pipelines.steps.outcome import Outcome, Week
 from pipelines.steps.signals import Fall, Performance, Signals
 
 REMOVALS = Watched(name="removals_per_post", numerator="remove", drop=0.5)
@@ -190,6 +190,29 @@ def test_what_comes_of_answers_falls_beyond_its_bound_and_the_days_differences(
     now: float, told: bool
 ) -> None:
     assert (kinds(outcome=outcome(now)) == [OUTCOME]) is told
+
+
+def slid(metric: str, until: datetime) -> Outcome:
+    """The newest day is like the others, the newest week is not."""
+    return Outcome(metric, until, 2.0, 0.1, 14, (1.9,), 4 * DAY, week=Week(1.2, 2.0, 0.05, 14))
+
+
+@pytest.mark.parametrize("kind", [OUTCOME, ANSWERS])
+def test_a_week_that_slid_is_told_as_a_week(kind: str) -> None:
+    known = {OUTCOME: ("outcome", NOW - DAY), ANSWERS: ("answered", NOW)}[kind]
+    found = decided(**{known[0]: slid("watches_per_request", known[1])})
+    (reason,) = found.reasons
+    assert (found.action, reason.kind, reason.since) == ("retrain", kind, known[1] - 7 * DAY)
+    assert "was 1.2000 in the week until" in reason.words and "2.0000 ± 0.0500 is usual" in reason.words
+
+
+@pytest.mark.parametrize(("began", "told"), [(7, False), (9, True)])
+def test_a_week_is_not_held_against_what_was_retrained_within_it(began: int, told: bool) -> None:
+    never = TRIGGERS.model_copy(update={"follow_ups": 0})
+    fall = Fall(NOW - began * DAY + timedelta(hours=1), "watches fell")
+    came, answered = slid("watches_per_request", NOW - DAY), slid("removals_per_post", NOW)
+    assert bool(decided(triggers=never, fall=fall, outcome=came).reasons) is told
+    assert bool(decided(triggers=never, fall=fall, answered=answered).reasons) is told
 
 
 @pytest.mark.parametrize(("days", "told"), [(1, False), (4, False), (5, True), (9, True)])

@@ -21,7 +21,9 @@ from pipelines.steps.outcome import (
     FEWEST,
     FEWEST_REQUESTS,
     GAP,
+    WEEK,
     Outcome,
+    Week,
     check_watched,
     measure_outcome,
 )
@@ -85,6 +87,52 @@ def test_a_fall_is_seen_the_day_after_and_for_days(tmp_path: Path) -> None:
     assert [each is not None and each.fell(0.08) for each in seen] == [False] * 3 + [True] * 4
 
 
+def test_a_slow_fall_is_seen_in_the_week(tmp_path: Path) -> None:
+    """No day is far below the others, which differ by as much; a week of them is."""
+    rates = usual(np.random.default_rng(5), 0.06)
+    rates[-WEEK:] *= 0.8
+    ws = lived(tmp_path, rates)
+    found = measured(ws)
+    assert found is not None and found.week is not None
+    before = rates[-WEEK - BASELINE : -WEEK]
+    assert found.week.now == pytest.approx(rates[-WEEK:].mean(), abs=0.005)
+    assert found.week.then == pytest.approx(before.mean(), abs=0.005) and found.week.days == BASELINE
+    # Student's interval of the mean of seven more days.
+    student = 2.1604 * before.std(ddof=1) * np.sqrt(1 / WEEK + 1 / BASELINE)
+    assert found.week.half == pytest.approx(student, rel=0.1)
+    assert not replace(found, week=None).fell(0.08) and found.fell(0.08) and found.slid(0.08)
+    assert found.since(0.08) == found.began(0.08) == found.start(0.08) == found.until - WEEK * DAY
+    earlier = measured(ws, DAYS - WEEK)
+    assert earlier is not None and not earlier.fell(0.08)
+
+
+def test_a_week_must_be_whole_and_have_another_to_be_held_to(tmp_path: Path) -> None:
+    ws = lived(tmp_path, np.full(DAYS, 0.6))
+
+    def week(days: int, after: datetime | None = None) -> Week | None:
+        until = START + days * DAY + LAG
+        found = measure_outcome(CASE, ws, until, CLICKS, Platform(), after=after)
+        assert found is not None
+        return found.week
+
+    assert week(WEEK + FEWEST - 1) is None and week(WEEK + FEWEST) is not None
+    assert (
+        week(DAYS, START + (DAYS - WEEK - FEWEST + 1) * DAY) is None
+    )  # what came of the last fall is not usual
+    assert week(DAYS, START + (DAYS - WEEK - FEWEST) * DAY) is not None
+
+
+def test_a_worse_day_is_told_before_a_worse_week() -> None:
+    """It tells when it fell, to the hour."""
+    found = Outcome("clicks", START, 0.6, 0.02, 14, (0.4, 0.6), week=Week(0.4, 0.6, 0.02, 14))
+    assert found.fell(0.08) and not found.slid(0.08) and found.start(0.08) == START - DAY
+    rising = Outcome(
+        "reports", START, 0.6, 0.02, 14, (0.6,), lower_is_better=True, week=Week(0.7, 0.6, 0.02, 14)
+    )
+    assert rising.slid(0.08) and not replace(rising, week=Week(0.5, 0.6, 0.02, 14)).fell(0.08)
+    assert not replace(rising, week=Week(0.64, 0.6, 0.02, 14)).fell(0.08)  # half the share and the interval
+
+
 def test_quiet_weeks_are_no_reason(tmp_path: Path) -> None:
     """By the share alone a day in five would be one."""
     falls = 0
@@ -136,7 +184,7 @@ def test_a_fall_began_with_the_first_of_the_days_that_are_all_worse(tmp_path: Pa
     assert found is not None and found.fell(0.08)
     assert found.since(0.08) == START + (DAYS - 3) * DAY
     assert found.taught(0.08) == START + (DAYS - 2) * DAY + LAG
-    assert len(found.newest) == 1 + GAP + BASELINE and found.newest[0] == found.now
+    assert len(found.newest) == WEEK + BASELINE and found.newest[0] == found.now
 
 
 @pytest.mark.parametrize("since", [0, 1, 9, 23])
