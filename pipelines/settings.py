@@ -98,10 +98,13 @@ class Measure(Frozen):
 class Watched(Measure):
     """A measure of the answers themselves; a fall by more than the share `drop` is looked into.
 
-    It may count what is known at once alone: `requests`, and each of the case's decisions.
+    `week_drop` is the share by which a week may fall below the fortnight before it, where no day falls by `drop`: it
+    tells slow changes, of a measure whose days do not depend on each other (null: only days are looked at). It may
+    count what is known at once alone: `requests`, and each of the case's decisions.
     """
 
     drop: float = Field(gt=0, lt=1)
+    week_drop: float | None = Field(default=None, gt=0, lt=1)
 
 
 class Triggers(Frozen):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipelines.flows import clock, trial
@@ -13,10 +15,8 @@ from pipelines.stores.files import read_json, write_json
 if TYPE_CHECKING:
     from pipelines.flows.causes import Cause
     from pipelines.learning.drift import Verdict
-    from pipelines.settings import Measure
     from pipelines.steps.decide import Decision
     from pipelines.steps.ingest import Manifest
-    from pipelines.steps.outcome import Outcome
     from pipelines.steps.parity import Parity
     from pipelines.steps.promote import Promotion
     from pipelines.steps.signals import Signals
@@ -83,7 +83,7 @@ def look(run: Run, verdict: Verdict) -> Signals:
     if triggers.answers is not None:
         check_watched(run.case, triggers.answers, f"{where}: triggers: answers", at_once=True)
     platform, seed = run.project.platform, run.params.seed
-    alarms = verdict.reasons if verdict.level == "alarm" else ()
+    alarms = _alarms(run, verdict)
     start, trained = last_training(run.workspace, run.registry)
     incidents = find_incidents(run.case, run.workspace, start, trained, run.as_of)
     labels = count_new_labels(run.case, run.workspace, trained, run.as_of, seed, platform)
@@ -100,12 +100,8 @@ def look(run: Run, verdict: Verdict) -> Signals:
     estimated, journal = read_estimate(run.workspace.monitor), Journal(run.workspace)
     drifted, drifted_columns = journal.drifted()
 
-    def came(measure: Measure, kind: str, at_once: bool = False) -> Outcome | None:
-        after = journal.last(kind)
-        return measure_outcome(
-            run.case, run.workspace, run.as_of, measure, platform, at_once=at_once, after=after
-        )
-
+    came = partial(measure_outcome, run.case, run.workspace, run.as_of, platform=platform)
+    answers = triggers.answers
     return Signals(
         alarms,
         labels,
@@ -115,14 +111,25 @@ def look(run: Run, verdict: Verdict) -> Signals:
         trained,
         verdict.since,
         trial.words(run.workspace, run.as_of),
-        None if triggers.outcome_drop is None else came(metric, OUTCOME),
+        None if triggers.outcome_drop is None else came(metric, after=journal.last(OUTCOME)),
         journal.fall(),
-        None if triggers.answers is None else came(triggers.answers, ANSWERS, at_once=True),
+        None
+        if answers is None
+        else came(answers, at_once=True, after=journal.last(ANSWERS), week_drop=answers.week_drop),
         drifted,
         [each.name for each in verdict.columns if each.alarmed],
         drifted_columns,
         journal.asked(ESTIMATED),
     )
+
+
+def _alarms(run: Run, verdict: Verdict) -> Sequence[str]:
+    """Take an alarm's words. One about days that the champion has learned from by now asks for nothing."""
+    champion = run.registry.champion()
+    if verdict.level != "alarm" or champion is None or verdict.end is None:
+        return verdict.reasons if verdict.level == "alarm" else ()
+    judged_until = datetime.fromisoformat(verdict.end).replace(tzinfo=UTC)
+    return () if judged_until <= datetime.fromisoformat(champion.tags["as_of"]) else verdict.reasons
 
 
 def resolve(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:

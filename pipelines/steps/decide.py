@@ -163,15 +163,18 @@ def _falls(signals: Signals, triggers: Triggers, now: datetime) -> Iterator[Reas
     since = datetime.fromisoformat(began).replace(tzinfo=UTC) if began else None
     same = since is not None and signals.drifted is not None and since <= signals.drifted
     # More columns join a drift as evidence grows; once it is followed up no more, another column is another drift.
-    known = signals.drifted_columns
-    if signals.alarms and not (same and (followed or known is None or set(signals.drifting) <= set(known))):
+    # Meanwhile the same columns are the same drift, though their evidence was weaker for a day, and began anew.
+    known, columns = signals.drifted_columns, set(signals.drifting)
+    within = known is None or columns <= set(known)
+    again = (same and (followed or within)) or (followed and bool(known) and within)
+    if signals.alarms and not again:
         drifting = f"drift since {began}: " if began else "drift: "
         more = [f"and {len(signals.alarms) - SHOWN} more columns"] if len(signals.alarms) > SHOWN else []
         words = drifting + "; ".join([*signals.alarms[:SHOWN], *more])
         yield Reason(DRIFT, words, since, tuple(signals.drifting))
     bound, asked = triggers.estimated_drop, signals.foreseen
     foreseen = asked is not None and now <= asked + _horizon(triggers)
-    if estimated is not None and bound is not None and not foreseen and estimated.fell(bound):
+    if estimated is not None and bound is not None and not (followed or foreseen) and estimated.fell(bound):
         yield Reason(
             ESTIMATED,
             f"the scores of the days before {now:%Y-%m-%d}, whose labels have not come, lead to expect {METRIC} "

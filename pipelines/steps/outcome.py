@@ -26,8 +26,8 @@ BASELINE, FEWEST = 14, 7
 GAP = 3
 """Days between: a fall that began with them must not count among what is usual, until it has been learned from."""
 FEWEST_REQUESTS = 100
-WEEK, SLOW = 7, 0.5
-"""Newest days that are held together to the fortnight before them, and the share of a day's drop that they may lose."""
+WEEK = 7
+"""Newest days that are held together to the fortnight before them."""
 _DAY, _INSTANT = timedelta(days=1), timedelta(microseconds=1)
 
 
@@ -35,13 +35,15 @@ _DAY, _INSTANT = timedelta(days=1), timedelta(microseconds=1)
 class Week:
     """The mean of the newest seven days, and of up to a fortnight before (`then`, of `days`).
 
-    `half` is half the width of the 95 % interval of one more such week.
+    `half` is half the width of the 95 % interval of one more such week, of days that do not depend on each other.
+    It may lose the share `drop`.
     """
 
     now: float
     then: float
     half: float
     days: int
+    drop: float
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,14 @@ class Outcome:
         return self._worse(self.now, drop) or self.slid(drop)
 
     def slid(self, drop: float) -> bool:
-        """Say whether the week got worse where the day did not: half the share is enough, since a week tells finer.
+        """Say whether the week got worse by more than its own share, where the day did not by more than `drop`.
 
         Of a change that takes a fortnight no day is far below those before it, which it has begun to spoil.
         """
         week = self.week
         if week is None or self._worse(self.now, drop):
             return False
-        return self._beyond(week.now, week.then, week.half, SLOW * drop)
+        return self._beyond(week.now, week.then, week.half, week.drop)
 
     def start(self, drop: float) -> datetime:
         """Return when the day began that is worse by so much, or the week."""
@@ -164,8 +166,11 @@ def measure_outcome(
     *,
     at_once: bool = False,
     after: datetime | None = None,
+    week_drop: float | None = None,
 ) -> Outcome | None:
     """Measure the champion's newest mature day beside two weeks that ended three days before it.
+
+    With `week_drop` also the newest week beside the two before it, which may lose so much.
 
     What is known `at_once` need not mature, and the weeks end as much earlier as labels take. Only days that began
     `after` a moment count as usual. Return None where nothing is served, or a champion has answered in less than one
@@ -204,7 +209,7 @@ def measure_outcome(
         lag,
         measure.lower_is_better,
         _hours(counts, measure, until, (until - start) // timedelta(hours=1)),
-        _week(days, oldest),
+        None if week_drop is None else _week(days, oldest, week_drop),
     )
 
 
@@ -214,12 +219,12 @@ def _before(days: pl.DataFrame, first: int, oldest: int | None) -> np.ndarray:
     return days.filter(pl.col("ago").is_between(first, last))["rate"].to_numpy()
 
 
-def _week(days: pl.DataFrame, oldest: int | None) -> Week | None:
+def _week(days: pl.DataFrame, oldest: int | None, drop: float) -> Week | None:
     """Hold the newest week to the days before it; None where one of its own is missing, or too many of those."""
     newest, usual = days.filter(pl.col("ago") < WEEK)["rate"].to_numpy(), _before(days, WEEK, oldest)
     if len(newest) < WEEK or len(usual) < FEWEST:
         return None
-    return Week(float(newest.mean()), float(usual.mean()), _half(usual, WEEK), len(usual))
+    return Week(float(newest.mean()), float(usual.mean()), _half(usual, WEEK), len(usual), drop)
 
 
 def _hours(

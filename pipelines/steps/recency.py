@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
-from pipelines.case_study import CaseStudy, Dataset, Measured
+from pipelines.case_study import CaseStudy, Dataset, Measured, Model
 from pipelines.errors import DataError
 from pipelines.settings import CaseParams, Platform, parse
 from pipelines.steps.split import by_days, find_protocol, training_data
 from pipelines.stores.workspace import Workspace
 
 _log = logging.getLogger(__name__)
+S = TypeVar("S")
+T = TypeVar("T")
 
 SINCE = "since"
 """In a model's record: the choice, where it learned from what came since a fall."""
@@ -74,41 +76,59 @@ def choose_since(
     def windowed(start: datetime) -> Dataset:
         return training_data(case, ws, start, whole.end, params, platform)
 
+    who = person(case, whole)
     windows = {_WHOLE: whole, **{start.isoformat(): windowed(start) for start in starts}}
-    tests = (windows[start.isoformat()] for start in reversed(starts))
-    test = next((each for each in tests if _held(case, each) >= FEWEST_UNITS), None)
-    return None if test is None else _best(case, _measure_all(case, windows, test, params, protocol, tell))
+    tests = [People(windows[start.isoformat()], who, True) for start in reversed(starts)]
+    tests = [test for test in tests if test.labels()[case.label.keys[0]].n_unique() >= FEWEST_UNITS]
+    if not tests:
+        return None
+    trial = _Trial(
+        case, params, protocol, {name: People(each, who, False) for name, each in windows.items()}, tell
+    )
+    judged = (trial.measure(test) for test in tests)
+    return next((_best(case, reached) for reached in judged if _tells(case, reached)), None)
 
 
-def _held(case: CaseStudy, dataset: Dataset) -> int:
-    """Count what is told of the people held out."""
-    return People(dataset, person(case, dataset), True).labels()[case.label.keys[0]].n_unique()
+@dataclass(frozen=True)
+class _Trial:
+    """Models of each window, learned without the people held out. `tell` hears of what went wrong, once."""
+
+    case: CaseStudy
+    params: CaseParams
+    protocol: str
+    windows: Mapping[str, Dataset]
+    tell: Callable[[str], None]
+
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        settings = parse(self.case.params, self.params.train, f"params of {self.case.name}: train")
+
+        def learn(window: Dataset) -> Model:
+            return self.case.fit(window, settings).model
+
+        return dict(self._tried(learn, self.windows))
+
+    def measure(self, test: Dataset) -> dict[str, Measured]:
+        """Measure each on rows of the people held out, where there are enough."""
+        found, others = find_protocol(self.case, self.protocol).measure, self.windows[_WHOLE]
+        return dict(self._tried(lambda model: found(model, others, test, None), self.models))
+
+    def _tried(self, do: Callable[[S], T], each: Mapping[str, S]) -> Iterator[tuple[str, T]]:
+        for name, given in each.items():
+            try:
+                yield name, do(given)
+            except DataError as error:  # too few rows: that window is none to choose
+                _log.info("%s: %s", _named(name), error)
+            except Exception as error:  # a fault of the case's: a retrain goes on without it, and tells it
+                words = f"{_named(name)} could not be tried ({type(error).__name__}: {error})"
+                _log.warning("%s: %s", self.case.name, words, exc_info=True)
+                self.tell(words)
 
 
-def _measure_all(
-    case: CaseStudy,
-    windows: Mapping[str, Dataset],
-    newest: Dataset,
-    params: CaseParams,
-    protocol: str,
-    tell: Callable[[str], None],
-) -> dict[str, Measured]:
-    """Learn from each window without the people held out, and measure on their newest rows, where there are enough."""
-    settings = parse(case.params, params.train, f"params of {case.name}: train")
-    who, measure = person(case, newest), find_protocol(case, protocol).measure
-    others, test = People(windows[_WHOLE], who, False), People(newest, who, True)
-    reached = {}
-    for name, window in windows.items():
-        try:
-            model = case.fit(People(window, who, False), settings).model
-            reached[name] = measure(model, others, test, None)
-        except DataError as error:  # too few rows: that window is none to choose
-            _log.info("%s: %s", _named(name), error)
-        except Exception as error:  # a fault of the case's: a retrain goes on without it, and tells it
-            words = f"{_named(name)} could not be tried ({type(error).__name__}: {error})"
-            _log.warning("%s: %s", case.name, words, exc_info=True)
-            tell(words)
-    return reached
+def _tells(case: CaseStudy, reached: Mapping[str, Measured]) -> bool:
+    """Say whether the whole window was measured on enough units to choose by."""
+    whole = reached[_WHOLE].statistics.get(case.framing.selects) if _WHOLE in reached else None
+    return whole is not None and len(whole.units) >= FEWEST_UNITS
 
 
 def _named(window: str) -> str:
@@ -119,8 +139,6 @@ def _best(case: CaseStudy, reached: Mapping[str, Measured]) -> Choice | None:
     """Name the best window, if it is not the whole one."""
     metric, sign = case.framing.selects, case.framing.sign(case.framing.selects)
     known = {name: each.statistics[metric] for name, each in reached.items() if metric in each.statistics}
-    if _WHOLE not in known or len(known[_WHOLE].units) < FEWEST_UNITS:
-        return None
     values = {name: float(each.estimate()) for name, each in known.items()}
     told = [name for name in values if math.isfinite(values[name])]
     best = max(told, key=lambda name: sign * values[name], default=_WHOLE)

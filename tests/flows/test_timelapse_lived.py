@@ -21,6 +21,7 @@ import yaml
 
 from pipelines import catalog
 from pipelines.flows import clock, work
+from pipelines.flows.causes import Journal
 from pipelines.flows.live import bind_live
 from pipelines.flows.serve import open_service
 from pipelines.flows.timelapse.arm import begin_arm, build_past
@@ -39,7 +40,7 @@ from pipelines.stores.workspace import Workspace
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("timelapse")]  # one past for all of them
 
 CASE, HERE = "ad_click", Path(__file__).parents[2]
-SMALL = {
+SMALL: dict[str, Any] = {
     "lead_days": 2,
     "shift_day": 2,
     "params": {
@@ -108,6 +109,16 @@ def test_a_day_that_was_cut_off_begins_the_arm_anew(project: Project, past: tupl
     once = live(project, past, "cut", 1)
     Record(project.root / "cut").begin()  # as a kill in the middle of a day leaves it
     assert told(live(project, past, "cut", 1)) == told(once)
+
+
+def test_who_is_told_of_the_change_learns_as_the_system_does(
+    project: Project, past: tuple[Stage, Plan]
+) -> None:
+    """On the first morning that knows labels of it, and knowing when it came."""
+    days = live(project, past, "informed", 3, "informed")
+    assert [each.day for each in days if each.retrained is not None] == [SMALL["shift_day"]]
+    journal = Journal(Workspace(project.root / "informed" / "live" / CASE))
+    assert journal.falls() == [midnight(past[1], SMALL["shift_day"])]
 
 
 def test_the_reference_learns_from_a_world_of_its_own(project: Project, past: tuple[Stage, Plan]) -> None:

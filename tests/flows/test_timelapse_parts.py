@@ -21,7 +21,7 @@ from pipelines.flows.timelapse.plan import laid_over, make_plan, midnight, open_
 from pipelines.flows.timelapse.policies import CONTROLS, FRESH, LEAD, POLICIES, TRIGGERED, find_policy
 from pipelines.flows.timelapse.record import Lived, Record, Retrained
 from pipelines.flows.timelapse.result import COLUMNS, story, summarise, table_rows, write_outcome
-from pipelines.flows.timelapse.run import own_plan
+from pipelines.flows.timelapse.run import _settled, own_plan
 from pipelines.settings import CaseParams, Project
 from pipelines.steps.decide import AGE, DRIFT, FOLLOW_UP, LABELS
 
@@ -211,10 +211,25 @@ def test_one_seed_has_no_interval() -> None:
     assert gap_closure([course(1, 4.0, 3.0, 5.0)]) == {"value": pytest.approx(0.5), "low": None, "high": None}
 
 
+def test_where_some_seeds_tell_no_gap_no_interval_is_claimed() -> None:
+    """Resampled, they stand alone: by a reference worse than what stood still nothing is divided."""
+    found = gap_closure([course(1, 3.4, 3.0, 3.5), course(2, 3.05, 3.0, 2.9)])
+    assert found == {"value": pytest.approx(0.45 / 0.4), "low": None, "high": None}
+
+
+def test_success_is_measured_once_a_canary_has_ended() -> None:
+    """Its shadow days are among its designed days."""
+    plan = make_plan(PROJECT, CASE, "concept", 1)
+    direct = replace(plan, config={**plan.config, "promotion": "direct"})
+    canary = replace(plan, config={**plan.config, "promotion": "canary"})
+    minimum = plan.config["experiment"]["minimum_days"]
+    assert _settled(direct) == plan.shift_day + 2 and _settled(canary) == plan.shift_day + 2 + minimum
+
+
 def test_alarms_before_the_shift_are_false() -> None:
     days = [lived(day, 5.0, cause="drift" if day in (1, 6) else None) for day in range(10)]
     found = describe_arm(days, shift=4)
-    assert (found["false_alarms"], found["detection_delay_days"], found["retrains"]) == (1, 2, 2)
+    assert (found["false_alarms"], found["detection_delay_days"], found["retrains"]) == (1, 3, 2)
     without = describe_arm(days, shift=None)
     assert (without["false_alarms"], without["detection_delay_days"]) == (2, None)
     assert regret(Course(1, 4, 6, {"triggered": days}))["triggered"] == pytest.approx(6 * 100 * 5.0)
@@ -240,7 +255,7 @@ def test_the_outcome_is_told_in_all_its_forms(tmp_path: Path) -> None:
     told.arms["triggered"][6] = lived(6, 4.0, cause="drift since 2026-03-05: <b>x</b>")  # type: ignore[index]
     result = summarise(CASE, "concept", [told], 12.0)
     assert result["gap_closure"]["value"] == pytest.approx(0.5)
-    assert result["retrains"] == 1 and result["detection_delay_days"] == 3 and result["false_alarms"] == 0
+    assert result["retrains"] == 1 and result["detection_delay_days"] == 4 and result["false_alarms"] == 0
     assert all(len(row) == len(COLUMNS) for row in table_rows(result))
     report = write_outcome(tmp_path, result, [told])
     text = report.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -64,8 +65,20 @@ def test_each_fall_of_answers_is_held_to_days_after_the_last_of_its_kind(
 ) -> None:
     built.configure(triggers={"outcome_drop": 0.1, "answers": ANSWERED})
     live, calls = looked(built, monkeypatch)
-    told = {kwargs["at_once"]: kwargs["after"] for _, kwargs in calls}
+    told = {kwargs.get("at_once", False): kwargs["after"] for _, kwargs in calls}
     assert told == {False: live.as_of - 3 * DAY, True: live.as_of - DAY}
+
+
+@pytest.mark.parametrize(("days", "told"), [(0, ()), (1, ("heat moved",))])
+def test_an_alarm_of_days_that_the_champion_has_learned_from_asks_for_nothing(
+    live: Run, days: int, told: tuple[str, ...]
+) -> None:
+    """Else a watch after a retrain of the same morning would find its own window's last days drifted."""
+    end = f"{live.as_of + days * DAY:%Y-%m-%d}"
+    verdict = Verdict("alarm", "judged", "2026-02-20", end, 90, {}, (), ("heat moved",), 30.0, 20.0)
+    perform(live, "monitor")
+    assert tuple(work.look(live, verdict).alarms) == told
+    assert tuple(work.look(live, replace(verdict, level="warning")).alarms) == ()
 
 
 @pytest.mark.usefixtures("live")

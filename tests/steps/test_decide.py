@@ -194,7 +194,7 @@ def test_what_comes_of_answers_falls_beyond_its_bound_and_the_days_differences(
 
 def slid(metric: str, until: datetime) -> Outcome:
     """The newest day is like the others, the newest week is not."""
-    return Outcome(metric, until, 2.0, 0.1, 14, (1.9,), 4 * DAY, week=Week(1.2, 2.0, 0.05, 14))
+    return Outcome(metric, until, 2.0, 0.1, 14, (1.9,), 4 * DAY, week=Week(1.2, 2.0, 0.05, 14, 0.2))
 
 
 @pytest.mark.parametrize("kind", [OUTCOME, ANSWERS])
@@ -250,6 +250,7 @@ def test_a_fall_is_found_once_and_then_followed_up() -> None:
     assert kinds(performance=fell, fall=long_ago) == [PERFORMANCE]
     assert kinds(estimated=estimated(0.99), foreseen=NOW - 9 * DAY) == [ESTIMATED]
     assert decided(estimated=estimated(0.99), foreseen=NOW - DAY, trained=NOW).reasons == ()
+    assert decided(estimated=estimated(0.99), fall=fall, trained=NOW).reasons == ()  # whatever kind it was of
 
 
 def test_the_same_drift_is_found_once_but_other_columns_are_another() -> None:
@@ -262,6 +263,10 @@ def test_the_same_drift_is_found_once_but_other_columns_are_another() -> None:
     fall = Fall(NOW - DAY, "rain moved")
     given = {**drifts, "drifted": NOW - 6 * DAY, "drifted_columns": {"rain"}, "trained": NOW}
     assert decided(**given, fall=fall).reasons == ()
+    # What drifts less for a day, and then again, is no new drift, unless another column comes with it.
+    dipped = {**drifts, "drifted": NOW - 8 * DAY, "trained": NOW, "fall": fall}
+    assert decided(**dipped, drifted_columns={"heat"}).reasons == ()
+    assert kinds(**dipped, drifted_columns={"rain"}) == kinds(**dipped, drifted_columns=()) == [DRIFT]
 
 
 def test_each_fall_tells_when_it_began() -> None:

@@ -38,7 +38,7 @@ CASE = replace(
     label=Label(("impression_id",), "time", (), lambda tables, as_of: tables["none"]),
 )
 CLICKS = Measure(name="clicks_per_request", numerator="click")
-DAYS, A_DAY = 24, 2 * FEWEST_REQUESTS
+DAYS, A_DAY, WEEK_DROP = 24, 2 * FEWEST_REQUESTS, 0.04
 LAG = CASE.framing.attribution
 
 
@@ -61,7 +61,7 @@ def lived(tmp_path: Path, rates: np.ndarray, policy: str = "champion", a_day: in
 
 def measured(ws: Workspace, days: int = DAYS) -> Outcome | None:
     # Clicks arrive two hours after they happened, the label is mature after `LAG`.
-    return measure_outcome(CASE, ws, START + days * DAY + LAG, CLICKS, Platform())
+    return measure_outcome(CASE, ws, START + days * DAY + LAG, CLICKS, Platform(), week_drop=WEEK_DROP)
 
 
 def usual(rng: np.random.Generator, spread: float = 0.02) -> np.ndarray:
@@ -111,7 +111,7 @@ def test_a_week_must_be_whole_and_have_another_to_be_held_to(tmp_path: Path) -> 
 
     def week(days: int, after: datetime | None = None) -> Week | None:
         until = START + days * DAY + LAG
-        found = measure_outcome(CASE, ws, until, CLICKS, Platform(), after=after)
+        found = measure_outcome(CASE, ws, until, CLICKS, Platform(), after=after, week_drop=WEEK_DROP)
         assert found is not None
         return found.week
 
@@ -124,13 +124,13 @@ def test_a_week_must_be_whole_and_have_another_to_be_held_to(tmp_path: Path) -> 
 
 def test_a_worse_day_is_told_before_a_worse_week() -> None:
     """It tells when it fell, to the hour."""
-    found = Outcome("clicks", START, 0.6, 0.02, 14, (0.4, 0.6), week=Week(0.4, 0.6, 0.02, 14))
+    found = Outcome("clicks", START, 0.6, 0.02, 14, (0.4, 0.6), week=Week(0.4, 0.6, 0.02, 14, 0.04))
     assert found.fell(0.08) and not found.slid(0.08) and found.start(0.08) == START - DAY
     rising = Outcome(
-        "reports", START, 0.6, 0.02, 14, (0.6,), lower_is_better=True, week=Week(0.7, 0.6, 0.02, 14)
+        "reports", START, 0.6, 0.02, 14, (0.6,), lower_is_better=True, week=Week(0.7, 0.6, 0.02, 14, 0.04)
     )
-    assert rising.slid(0.08) and not replace(rising, week=Week(0.5, 0.6, 0.02, 14)).fell(0.08)
-    assert not replace(rising, week=Week(0.64, 0.6, 0.02, 14)).fell(0.08)  # half the share and the interval
+    assert rising.slid(0.08) and not replace(rising, week=Week(0.5, 0.6, 0.02, 14, 0.04)).fell(0.08)
+    assert not replace(rising, week=Week(0.64, 0.6, 0.02, 14, 0.04)).fell(0.08)  # its share and the interval
 
 
 def test_quiet_weeks_are_no_reason(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipelines.errors import DataError
 from pipelines.settings import Gate, Platform
 from pipelines.steps.evaluate import evaluate
 from pipelines.steps.promote import promote
-from pipelines.steps.recency import HELD_OUT, Choice, choose_since
+from pipelines.steps.recency import FEWEST_UNITS, HELD_OUT, Choice, choose_since
 from pipelines.steps.reproduce import reproduce
 from pipelines.steps.signals import last_training
 from pipelines.steps.split import newest
@@ -72,6 +72,19 @@ def lived(root: Path, changed: int, a_day: int = 60, noise: float = 0.1, seed: i
     ws = Workspace(root / "runs" / "breakdown")
     Lake(ws.lake, CASE.tables).append("readings", rows)
     return ws
+
+
+class Third:
+    """A data set of every third label."""
+
+    def __init__(self, seen: Dataset) -> None:
+        self._seen = seen
+
+    def labels(self) -> pl.DataFrame:
+        return self._seen.labels().gather_every(3)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._seen, name)
 
 
 def chosen(
@@ -145,6 +158,22 @@ def test_a_fall_too_new_to_tell_leaves_the_choice_to_the_one_before(stub: None, 
     """Of the newest day there are twenty held-out readings, of the eight before enough."""
     found = chosen(lived(tmp_path, changed=8), [8, 1])
     assert found is not None and found.start == AS_OF - 8 * DAY and found.units > 100
+
+
+def test_a_fall_of_which_too_little_is_measured_leaves_the_choice_to_the_one_before(
+    stub: None, tmp_path: Path
+) -> None:
+    """Of the newest three days sixty held-out readings are told, and twenty are measured."""
+
+    def measure(model: Any, known: Dataset, test: Dataset, judge: Any) -> Measured:
+        return stub_case.measure(model, known, Third(test), judge)
+
+    logged = replace(CHANGING.protocols["logged"], measure=measure)
+    case = replace(CHANGING, protocols={**CHANGING.protocols, "logged": logged})
+    ws = lived(tmp_path, changed=12)
+    found = chosen(ws, [12, 3], case)
+    assert found is not None and found.units >= FEWEST_UNITS
+    assert chosen(ws, [3], case) is None and chosen(ws, [3]) is not None
 
 
 def test_what_a_broken_column_is_held_to_is_the_whole_window(

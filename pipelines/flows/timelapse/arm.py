@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import polars as pl
 from pipelines.case_study import Users
 from pipelines.errors import UsageError
 from pipelines.flows import trial, work
+from pipelines.flows.causes import Journal
 from pipelines.flows.edge import Run, bind, perform
 from pipelines.flows.live import bind_live, seed_live
 from pipelines.flows.serve import open_service
@@ -27,6 +27,7 @@ from pipelines.flows.timelapse.plan import Plan, Stage, midnight
 from pipelines.flows.timelapse.policies import LEAD, Policy
 from pipelines.flows.timelapse.record import Lived, Record, Retrained, Tried
 from pipelines.serving.service import Service
+from pipelines.steps.decide import OUTCOME, Decision, Reason
 from pipelines.steps.promote import Promotion
 from pipelines.stores.action_log import open_action_log
 from pipelines.stores.schemas import Impressions
@@ -156,7 +157,14 @@ class Arm:
             with self._timed("watch"):
                 judgement = judge_day(run)
             cause = judgement.cause
+        if cause is not None and self.policy.rule == "once":
+            self._tell_of_shift(run, cause)
         return judgement, None if cause is None else self._retrain(replace(run, cause=cause), number)
+
+    def _tell_of_shift(self, run: Run, cause: str) -> None:
+        """Write down when the change came, as the system does when it has found one: the recipe learns by it."""
+        reason = Reason(OUTCOME, cause, midnight(self.plan, self.plan.shift_day))
+        Journal(run.workspace).note(Decision("retrain", (reason,)), run.as_of)
 
     def _retrain(self, run: Run, number: int) -> Retrained:
         with self._timed("retrain"):
@@ -173,7 +181,7 @@ class Arm:
 
     def _mature(self, run: Run) -> int:
         """Name the first morning that may learn from labels of the scenario's first day."""
-        return self.plan.shift_day + 1 + math.ceil(run.case.told_after / DAY)
+        return self.plan.shift_day + 1 + run.case.told_after // DAY
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

@@ -58,6 +58,8 @@ def gap_closure(courses: Sequence[Course], seed: int = 0) -> dict[str, float | N
     if len(parts) < 2:
         return {"value": value, "low": None, "high": None}
     drawn = parts[np.random.default_rng(seed).integers(0, len(parts), (_RESAMPLES, len(parts)))].sum(axis=1)
+    if not all(_clear(gap, stood) for _, gap, stood in drawn):
+        return {"value": value, "low": None, "high": None}  # of some draws no share can be told
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
     return {"value": value, "low": float(low), "high": float(high)}
 
@@ -94,7 +96,8 @@ def _gap(course: Course) -> tuple[float, float, float]:
 def describe_arm(days: Days, shift: int | None) -> dict[str, Any]:
     """Tell of one arm: its reward before and after the shift, retrains and what asked for them, alarms, and its cost.
 
-    An alarm is a retrain that a fall asked for: what follows it up, and what age or new labels ask for, is none.
+    A day's retrain is asked for on the morning after it. An alarm is a retrain that a fall asked for: what follows it
+    up, and what age or new labels ask for, is none.
     """
     after = [each for each in days if shift is not None and each.day >= shift]
     before = [each for each in days if shift is None or each.day < shift]
@@ -117,7 +120,7 @@ def describe_arm(days: Days, shift: int | None) -> dict[str, Any]:
         "retrains": len(retrains),
         "promotions": sum(took_over(each) for each in days),
         "retrain_seconds": round(sum(each.retrained.seconds for each in retrains if each.retrained), 2),
-        "detection_delay_days": detected[0] - shift if detected and shift is not None else None,
+        "detection_delay_days": detected[0] + 1 - shift if detected and shift is not None else None,
         "false_alarms": len(alarmed) - len(detected),
         "asked_for": {kind: sum(kind in each.judgement.kinds for each in asked) for kind in KINDS},
         "held_days": sum(each.judgement.held for each in days),

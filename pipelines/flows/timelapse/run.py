@@ -72,8 +72,8 @@ def _settled(plan: Plan) -> int:
     attribution = catalog.case(plan.case).framing.attribution
     config = CaseConfig.model_validate(plan.config)
     canary = (
-        config.experiment.shadow_days + config.experiment.minimum_days if config.promotion == "canary" else 0
-    )
+        config.experiment.minimum_days if config.promotion == "canary" else 0
+    )  # its shadow days among them
     return plan.shift_day + math.ceil(attribution / timedelta(days=1)) + 1 + canary
 
 
