@@ -18,6 +18,7 @@ from pipelines.flows.edge import Run, Seed, bind
 from pipelines.flows.live import bind_live, holds_something, open_workspace, turn
 from pipelines.flows.tasks import learn, step, take_in
 from pipelines.settings import Project, UtcDatetime
+from pipelines.stores.action_log import require_unused
 
 
 @flow(name="build", flow_run_name="{case}: {cause}")
@@ -41,6 +42,7 @@ def begin(run: Run) -> Run:
             f"{run.workspace.root} is empty, and {run.case.name} has no simulated world to fill it: `loop run "
             f"{run.case.name} --source …`, then `loop seed {run.case.name} --source …`"
         )
+    require_unused(run.project.platform.action_log, run.workspace)
     step(run, "ingest")
     open_workspace(run.workspace, run.as_of, None, Seed())
     return run

@@ -73,9 +73,12 @@ def seed_live(project: Project, name: str, source: str | None = None) -> bool:
         return False
     if holds_something(live):
         require_seeded(live)
+    from pipelines.stores.action_log import require_unused
+
     missing = [part for part in _NEEDED if not (run.workspace.root / part).is_dir()]
     if missing:
         raise UsageError(f"{run.workspace.root} has no {', '.join(missing)} yet: {_remedy(name, source)}")
+    require_unused(project.platform.action_log, live)
     with live.lock(), run.workspace.lock(), write_folder_aside(live.root) as aside:
         for part in _SEEDED:
             if (run.workspace.root / part).is_dir():

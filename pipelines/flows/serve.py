@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines import catalog
-from pipelines.errors import LoopError, UsageError, nearest
+from pipelines.errors import DataError, LoopError, UsageError, nearest
 from pipelines.flows import clock
 from pipelines.flows.edge import Run
 from pipelines.flows.live import bind_live, is_seeded, seed_live
@@ -20,6 +20,7 @@ from pipelines.stores.workspace import Workspace
 if TYPE_CHECKING:
     from pipelines.serving.service import Service
     from pipelines.steps.parity import Parity
+    from pipelines.stores.action_log import ActionLog
 
 _log = logging.getLogger(__name__)
 
@@ -29,12 +30,14 @@ def served(project: Project) -> list[str]:
     return [
         name
         for name in catalog.names()
-        if catalog.case(name).serving is not None
-        and (
-            is_seeded(Workspace(project.root / "live" / name))
-            or Workspace(project.root / "runs" / name).model.is_dir()
-        )
+        if catalog.case(name).serving is not None and _has_model(project, name)
     ]
+
+
+def _has_model(project: Project, name: str) -> bool:
+    """Say whether there is a model to begin with; a workspace that is being built works undisturbed until then."""
+    live = Workspace(project.root / "live" / name)
+    return (live if is_seeded(live) else Workspace(project.root / "runs" / name)).model.is_dir()
 
 
 def open_services(project: Project, names: Sequence[str] = ()) -> dict[str, Service]:
@@ -75,17 +78,39 @@ def open_service(project: Project, name: str, seed: int | np.random.Generator | 
     if run.case.features and not _stands_online(run):
         with run.workspace.lock():
             materialize(run.case, run.workspace, run.as_of, platform)
+    log = open_action_log(platform.action_log, run.workspace)
+    _require_whole(log, run)
     return Service(
         run.case,
         serving,
         Ladder(run.case, serving, run.workspace, platform, run.registry),
         OwnFeatures(run.case, serving, run.workspace, platform),
-        open_action_log(platform.action_log, run.workspace),
+        log,
         open_tokens(project.root / "live" / "token.key", run.config.answers.token_life),
         run.config.answers,
         _reader(run.workspace),
         np.random.default_rng(seed),
     )
+
+
+def _require_whole(log: ActionLog, run: Run) -> None:
+    """Refuse a log that came back shorter than it was read: what it gained would take offsets that count as read.
+
+    Where its database is down, that is found out when it is read next.
+    """
+    from pipelines.steps.ingest import watermark
+    from pipelines.stores.action_log import check_end
+
+    try:
+        end = log.end
+    except LoopError as error:
+        _log.warning("%s: %s", run.case.name, error)
+        return
+    try:
+        check_end(end, watermark(run.workspace).seen)
+    except DataError:
+        log.close()
+        raise
 
 
 def _stands_online(run: Run) -> bool:

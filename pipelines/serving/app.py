@@ -48,8 +48,11 @@ def make_app(services: Mapping[str, Service], keys: Keys, *, refresh_seconds: fl
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Can it answer?", tags=["service"])
+    @app.get("/readyz", summary="Can it answer?", tags=["service"], responses=problems.responses((503,)))
     async def readyz() -> dict[str, Any]:
+        failing = [name for name, each in services.items() if each.failing]
+        if failing:
+            raise problems.ProblemError(503, "the action log takes nothing just now", systems=failing)
         return {"status": "ok", "systems": {name: each.state.first.policy for name, each in services.items()}}
 
     @app.get("/metrics", summary="For Prometheus", tags=["service"], response_class=Response)

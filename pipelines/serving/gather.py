@@ -10,10 +10,16 @@ from typing import Generic, TypeVar
 
 from anyio.to_thread import run_sync
 
+from pipelines.errors import LoopError
+
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
 
-_MOST = 256
+_MOST, _WAITING = 256, 16 * 256
+
+
+class BusyError(LoopError):
+    """More wait already than a call in a while could answer."""
 
 
 class Gathered(Generic[Asked, Told]):
@@ -29,7 +35,9 @@ class Gathered(Generic[Asked, Told]):
         self._working: asyncio.Task[None] | None = None
 
     async def ask(self, one: Asked) -> Told:
-        """Wait for the answer to one."""
+        """Wait for the answer to one. Raises BusyError at once where too many wait."""
+        if len(self._waiting) >= _WAITING:
+            raise BusyError(f"{_WAITING} calls wait already: send it again in a moment")
         answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
         self._waiting.append((one, answer))
         if self._working is None or self._working.done():

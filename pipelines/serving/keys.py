@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any
@@ -21,22 +21,27 @@ VARIABLE = "LOOP_API_KEYS"
 class Keys:
     """API keys by scope; without any, everybody on this machine may call everything."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
+    def __init__(self, keys: Mapping[str, str | Sequence[str]]) -> None:
         unknown = [scope for scope in keys if scope not in SCOPES]
         if unknown:
             raise UsageError(f"{VARIABLE}: unknown scope '{unknown[0]}'; known: {', '.join(SCOPES)}")
-        self._digests = {scope: sha256(key.encode()).digest() for scope, key in keys.items()}
+        each = ((scope, [key] if isinstance(key, str) else key) for scope, key in keys.items())
+        self._digests = {scope: [sha256(key.encode()).digest() for key in several] for scope, several in each}
 
     @classmethod
     def parse(cls, text: str) -> Keys:
-        """Read `decide=KEY,collect=KEY,admin=KEY`, as the environment variable holds them."""
-        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        """Read `decide=KEY,collect=KEY,admin=KEY`, as the environment variable holds them.
+
+        A scope may come several times: the old key is good until it is taken out, and nobody is shut out meanwhile.
+        """
+        parts = [part.partition("=") for part in text.split(",") if part.strip()]
+        pairs = [(scope.strip(), equals, key.strip()) for scope, equals, key in parts]
         bad = [scope for scope, equals, key in pairs if not equals or len(key) < 16]
         if bad:
             raise UsageError(
                 f"{VARIABLE}: write scope=key pairs, each key of at least 16 characters (see '{bad[0]}')"
             )
-        return cls({scope.strip(): key for scope, _, key in pairs})
+        return cls({scope: [key for each, _, key in pairs if each == scope] for scope, _, _ in pairs})
 
     def guard(self, scope: str) -> type[APIRoute]:
         """Make a kind of route that lets callers with the scope (or admin's) in.
@@ -75,7 +80,12 @@ class Keys:
         if word.lower() != "bearer" or not key:
             raise ProblemError(401, "send a key: `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"})
         digest = sha256(key.encode()).digest()
-        matches = {name: hmac.compare_digest(digest, each) for name, each in self._digests.items()}
+        matches = {
+            name: any(
+                [hmac.compare_digest(digest, each) for each in several]
+            )  # all of them, in constant time
+            for name, several in self._digests.items()
+        }
         if not any(matches.values()):
             raise ProblemError(401, "this key is not known", {"WWW-Authenticate": "Bearer"})
         if not (matches.get(scope) or matches.get("admin")):

@@ -174,9 +174,15 @@ class Ladder:
             self._models[version.digest] = load_model(self._case, self._registry.load(version))
         except RegistryDownError:
             raise
+        except OSError as error:  # not now, which says nothing of the model
+            raise RegistryDownError(f"version {version.number} cannot be read just now: {error}") from error
         except LoopError as error:
             self._refused[version.digest] = f"version {version.number} is refused: {error}"
             _log.error("%s", self._refused[version.digest])
+        except Exception as error:  # its files are what they were, and today's code cannot read them
+            words = f"version {version.number} cannot be loaded: {type(error).__name__}: {error}"
+            self._refused[version.digest] = words
+            _log.exception("%s", words)
 
     def _build(
         self, moment: datetime, wanted: Wanted, running: Running | None, outages: Sequence[str] = ()

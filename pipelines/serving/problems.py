@@ -36,7 +36,7 @@ DESCRIBED = {
 }
 """What may come back instead of an answer."""
 _MOST_ERRORS, _LONGEST = 20, 200
-_NOT_NOW = "this cannot be answered just now: nothing of it was taken; send it again in a moment"
+_NOT_NOW = "this cannot be answered just now: nothing of it was acknowledged; send it again in a moment"
 _FULL = "the disk of the action log is full: nothing of this was taken; send it again later"
 
 

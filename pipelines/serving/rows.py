@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -111,6 +112,28 @@ def check_pool(answer: Answer, impressions: Layout, case: str) -> Answer:
                 "logged: declare the column, or leave it out of the pool"
             )
     return answer
+
+
+def check_answer(answer: Answer, requests: int, places: int) -> None:
+    """Refuse a model's answer of the wrong shape, of what is not in its pool, or of nothing at all: LoopError."""
+    ranked, pool, chances = answer.ranked, answer.pool.height, answer.chances
+    shapes = {"ranked": ranked, "scores": answer.scores, **answer.details}
+    wrong = [name for name, each in shapes.items() if each.ndim != 2 or len(each) != requests]
+    if wrong or ranked.shape != answer.scores.shape:
+        raise LoopError(
+            f"'{(wrong or ['scores'])[0]}' of an answer to {requests} requests has the wrong shape"
+        )
+    if not np.issubdtype(ranked.dtype, np.integer) or ((ranked < -1) | (ranked >= pool)).any():
+        raise LoopError(f"'ranked' of an answer names what is not among the {pool} rows of its pool")
+    if not (ranked[:, :places] >= 0).any():
+        raise LoopError("an answer of nothing: no place of it is filled")
+    if chances is not None and (
+        places != 1
+        or chances.shape != (pool,)
+        or not math.isclose(chances.sum(), 1.0)
+        or not (chances >= 0).all()
+    ):
+        raise LoopError("'chances' of an answer are no distribution over its pool, of one place")
 
 
 def counted(moment: Any) -> Any:

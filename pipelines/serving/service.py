@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
+from time import monotonic
 from typing import Any, get_args
 
 import numpy as np
@@ -28,6 +29,7 @@ from pipelines.serving.rows import (
     TIME,
     Columns,
     Row,
+    check_answer,
     check_logged,
     check_pool,
     counted,
@@ -132,6 +134,7 @@ class Service:
         check_logged(case, serving, self._tables)
         self._request_schema = _schema(serving.request)
         self._drawing = Lock()
+        self._failed: float | None = None
         self._unit = serving.asker
         self.counts: Counter[str] = Counter()
         self._trials = Trials(ladder.workspace, self.counts)
@@ -175,12 +178,10 @@ class Service:
             self._part(state, asked, seen, rows, [arms[row] for row in rows], now, read)
             for rows in _split(arms)
         ]
-        written = self._log.submit_all(
-            [table for part in parts for table in self._tables_of(part, now, state, read)]
-        )
+        written = self._submit([table for part in parts for table in self._tables_of(part, now, state, read)])
         # Tokens are signed while the log's disk works; nobody gets them before it is done.
         found = {row: each for part in parts for row, each in self._decisions(part, now, state)}
-        _wait(written)
+        self._wait(written)
         self._follow(state, parts)
         return [found[row] for row in range(len(requests))]
 
@@ -218,12 +219,42 @@ class Service:
             parts.append((layout.name, layout.columns.frame(good)))
         if bad:
             parts.append((REFUSED, refused(layout.table, bad, now)))
-        _wait(self._log.submit_all(parts))
+        self._wait(self._submit(parts))
         self.counts.update({"actions": len(good), "actions_refused": len(bad)})
         return told
 
+    @property
+    def failing(self) -> bool:
+        """Say whether the log has failed within the last seconds, and has taken nothing since."""
+        return self._failed is not None and monotonic() - self._failed < _PATIENCE
+
+    def _submit(self, parts: Sequence[tuple[str, pl.DataFrame]]) -> Future[int]:
+        try:
+            return self._log.submit_all(parts)
+        except LoopError:
+            self._failed = monotonic()
+            raise
+
+    def _wait(self, written: Future[int]) -> None:
+        """Wait until what was submitted is durable; but not for ever on a log that hangs."""
+        try:
+            written.result(_PATIENCE)
+        except TimeoutError:
+            written.cancel()
+            self._failed = monotonic()
+            raise LogBusy(
+                f"the log has not answered for {_PATIENCE:.0f} s: nothing was acknowledged, send it again"
+            ) from None
+        except LoopError:
+            self._failed = monotonic()
+            raise
+        self._failed = None
+
     def _frame(self, asked: Sequence[Row], now: datetime) -> pl.DataFrame:
-        """Lay out requests as rows, with their `time`. Raises UnfitError where a number is too large."""
+        """Lay out requests as rows, with their `time`. Raises UnfitError where a number cannot be kept."""
+        for name, value in (pair for each in asked for pair in each.items()):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UnfitError(f"'{name}' of the request is not a finite number")
         try:
             frame = pl.DataFrame(asked, schema_overrides=self._request_schema)
         except (OverflowError, pl.exceptions.ComputeError) as error:  # either, by how large it is
@@ -231,9 +262,13 @@ class Service:
         return frame.hstack([pl.Series("time", [counted(now)] * len(asked), dtype=pl.Int64).cast(TIME)])
 
     def _action(self, sent: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-        """Make a row of an action; the token says what it is about. Raises Refused."""
-        claims = self._tokens.verify(str(sent["token"]), self.case.name, now)
-        time = sent.get("action_time") or now
+        """Make a row of an action; the token says what it is about. Raises Refused.
+
+        It happened after what it is about was shown, and before it came, whatever a client's clock says: an
+        action before its impression would be none of it.
+        """
+        claims, shown = self._tokens.read(str(sent["token"]), self.case.name, now)
+        time = (sent.get("action_time") or now).astimezone(UTC)
         told = self.serving.told.model_fields if self.serving.told is not None else ()
         return {
             **{name: sent.get(name) for name in told},
@@ -242,7 +277,7 @@ class Service:
             "action_id": sent["action_id"],
             "action": sent["action"],
             "value": sent.get("value"),
-            "action_time": counted(min(time.astimezone(UTC), now)),
+            "action_time": counted(min(max(time, shown), now)),
             "address": sent.get("address"),
         }
 
@@ -299,6 +334,7 @@ class Service:
         for rung in rungs[:-1]:
             try:
                 answer = check_pool(rung.answerer.answer(seen), shown, name)
+                check_answer(answer, seen.height, self.serving.places)
             except Exception:  # a broken model must not empty an answer
                 _log.exception("version %s failed to answer", rung.version)
                 self.counts[f"failed_{rung.policy}"] += seen.height
@@ -361,17 +397,6 @@ class Service:
                 tuple(shown_places),
             )
             yield number, decision
-
-
-def _wait(written: Future[int]) -> None:
-    """Wait until what was submitted is durable; but not for ever on a log that hangs."""
-    try:
-        written.result(_PATIENCE)
-    except TimeoutError:
-        written.cancel()
-        raise LogBusy(
-            f"the log has not answered for {_PATIENCE:.0f} s: nothing was acknowledged, send it again"
-        ) from None
 
 
 def _split(arms: Sequence[str | None]) -> list[list[int]]:

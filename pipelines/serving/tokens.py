@@ -77,7 +77,11 @@ class Tokens:
         return _mac(self._keys[self._first], b"pseudonym\0" + text.encode()).hex()
 
     def verify(self, token: str, case: str, now: datetime) -> dict[str, Claim]:
-        """Return the claims that were signed; raises Refused.
+        """Return the claims that were signed; raises Refused."""
+        return self.read(token, case, now)[0]
+
+    def read(self, token: str, case: str, now: datetime) -> tuple[dict[str, Claim], datetime]:
+        """Return the claims that were signed, and when they were; raises Refused.
 
         Nothing of a token is believed, or told apart, before its signature is found right.
         """
@@ -91,10 +95,11 @@ class Tokens:
             raise Refused(Reason.FORGED)
         if body[_HEAD.size : _HEAD.size + length] != case.encode():
             raise Refused(Reason.OTHER_CASE)
-        if now - (_EPOCH + issued * _MICROSECOND) > self._life:
+        signed_at = _EPOCH + issued * _MICROSECOND
+        if now - signed_at > self._life:
             raise Refused(Reason.EXPIRED)
         claims: dict[str, Claim] = json.loads(body[_HEAD.size + length :])
-        return claims
+        return claims, signed_at
 
 
 def open_tokens(path: Path, life: timedelta) -> Tokens:

@@ -105,7 +105,11 @@ def actions_model(case: str, serving: Serving) -> type[BaseModel]:
     """Make the model of a batch of a case's actions, with what else they tell."""
     base: Any = Strict if serving.told is None else (Strict, serving.told)
     word: Any = Literal[serving.actions]
-    identifier = Field(min_length=1, max_length=128, description="yours; sent twice it counts once")
+    identifier = Field(
+        min_length=1,
+        max_length=128,
+        description="yours, of all your clients one alone (a UUID): sent twice it counts once",
+    )
     action = create_model(
         f"{_camel(case)}Action",
         __base__=base,

@@ -15,7 +15,7 @@ from types import TracebackType
 import polars as pl
 
 from pipelines.case_study import Batch
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UsageError
 from pipelines.settings import PostgresLog, SqliteLog
 from pipelines.stores.action_log_commit import Engine, Entry, GroupCommit, LogBusy, LogFull
 from pipelines.stores.workspace import Workspace
@@ -78,12 +78,8 @@ class ActionLog:
                     f" row with offset {offset} to go on without it"
                 ) from error
             yield offset, Batch(table, rows, origin)
-        if offset == 0 and after > (end := self.end):
-            raise DataError(
-                f"the log ends at offset {end}, but was read up to {after} before: it was lost or replaced, or the"
-                " profile names another engine than before; put the old log back, or remove lake/_watermarks to"
-                " read this one from its start (no row is counted twice)"
-            )
+        if offset == 0 and after > 0:
+            check_end(self.end, after)
 
     def close(self) -> None:
         """Commit what waits, and let go of the database."""
@@ -97,6 +93,30 @@ class ActionLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def check_end(end: int, seen: int) -> None:
+    """Refuse a log that ends before what was read of it: DataError."""
+    if end < seen:
+        raise DataError(
+            f"the log ends at offset {end}, but was read up to {seen} before: it was lost or replaced, or the"
+            " profile names another engine than before; put the old log back, or remove lake/_watermarks to"
+            " read this one from its start (no row is counted twice)"
+        )
+
+
+def require_unused(settings: SqliteLog | PostgresLog, workspace: Workspace) -> None:
+    """Refuse to begin a workspace under a name whose log still holds rows of an earlier one: UsageError.
+
+    In PostgreSQL they outlive the folder, and would all be read into the new lake.
+    """
+    with open_action_log(settings, workspace) as log:
+        end = log.end
+    if end:
+        raise UsageError(
+            f"the action log holds {end:,} rows of an earlier {workspace.name}, which would be read into the new "
+            f"one: \"DELETE FROM action_log WHERE case_name = '{workspace.name}'\" in its database forgets them"
+        )
 
 
 def open_action_log(settings: SqliteLog | PostgresLog, workspace: Workspace) -> ActionLog:

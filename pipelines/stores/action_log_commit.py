@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from pipelines.errors import LoopError
 
 _GROUP_BYTES = 32 * 2**20
 _WAITING_BYTES = 256 * 2**20
+_PATIENCE = 10.0  # seconds: a commit takes milliseconds
 
 
 class LogFull(LoopError):  # noqa: N818  # a state of the log, as the reply names it
@@ -20,7 +22,7 @@ class LogFull(LoopError):  # noqa: N818  # a state of the log, as the reply name
 
 
 class LogBusy(LoopError):  # noqa: N818  # a state of the log, as the reply names it
-    """More waits to be written than memory should hold: nothing of what was appended was taken."""
+    """Too much waits to be written, or the database is silent: nothing of what was appended was acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,12 @@ class GroupCommit:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._began: float | None = None  # the commit that is under way, by a clock that only runs forward
 
     def submit(self, entries: Sequence[Entry]) -> Future[int]:
         """Queue entries that become durable together; the future gives the offset after them, or the error.
 
-        Raises LogBusy where too much waits already.
+        Raises LogBusy where too much waits already, or a commit has been under way for seconds.
         """
         one = _Waiting(entries, sum(len(entry.payload) for entry in entries), Future())
         with self._changed:
@@ -86,6 +89,8 @@ class GroupCommit:
                 raise LogBusy(
                     f"{self._bytes / 2**20:.0f} MiB wait to be written to the log: send it again in a moment"
                 )
+            if self._began is not None and monotonic() - self._began > _PATIENCE:
+                raise LogBusy(f"the log has been silent for more than {_PATIENCE:.0f} s: send it again later")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="action-log", daemon=True)
                 self._thread.start()
@@ -125,12 +130,15 @@ class GroupCommit:
         entries = [entry for one in group for entry in one.entries]
         if not entries:
             return
+        self._began = monotonic()
         try:
             offset = self._engine.commit(entries) - len(entries)
         except Exception as error:
             for one in group:
                 one.offset.set_exception(error)
             return
+        finally:
+            self._began = None
         for one in group:
             offset += len(one.entries)
             one.offset.set_result(offset)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.errors import LoopError, UsageError
 from pipelines.stores.action_log_commit import Entry, LogFull
-from pipelines.stores.postgres import missing_database, place
+from pipelines.stores.postgres import PATIENCE, missing_database, place
 
 try:
     import psycopg
@@ -130,9 +130,7 @@ class PostgresEngine:
         return int(found[0]) if found else 0
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(
-            self.url, autocommit=True, connect_timeout=5, tcp_user_timeout=10_000, application_name="ml-loops"
-        )
+        connection = psycopg.connect(self.url, autocommit=True, **PATIENCE)
         connection.execute(_SESSION)
         return connection
 

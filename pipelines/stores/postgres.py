@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 _LOCK = 7_014_882  # this module's class of advisory locks
 _PATIENCE = "60s"
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # what is sent and not acknowledged
+    "keepalives_idle": 5,  # a server that took a query, and died before it answered
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "application_name": "ml-loops",
+}
+"""How long a connection waits for a server that is silent."""
 
 
 def is_postgres(url: str) -> bool:
@@ -70,13 +79,7 @@ def _connect(url: str, what: str) -> psycopg.Connection[Any]:
     libpq = parts.query if "asyncpg" not in parts.scheme else ""  # whose options are others
     plain = parts._replace(scheme="postgresql", query=libpq).geturl()
     try:
-        return psycopg.connect(
-            plain,
-            autocommit=True,
-            connect_timeout=5,
-            tcp_user_timeout=10_000,
-            application_name="ml-loops",
-        )
+        return psycopg.connect(plain, autocommit=True, **PATIENCE)
     except psycopg.Error as error:
         reason = " ".join(str(error).split())
         if f'database "{parts.path.lstrip("/")}" does not exist' in reason:

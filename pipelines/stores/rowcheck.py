@@ -119,6 +119,8 @@ def _read_column(
     if column.dtype.is_float():
         read = read.to_frame().select(pl.when(~column.is_nan().fill_null(False)).then(pl.first())).to_series()
         present &= ~column.is_nan().fill_null(False)
+    if dtype.is_float():  # no sum, mean or ratio that it enters is a number
+        read = read.set(read.is_infinite().fill_null(False), None)
     failed = present & read.is_null()
     values = int(present.sum())
     if values >= _ALL_WRONG and int(failed.sum()) == values:

@@ -6,12 +6,15 @@ import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import stub_case
 from log_help import file_log
 from plant_help import A_DAY, Plant
 
-from pipelines.errors import LoopError, UsageError
+from pipelines.errors import DataError, LoopError, UsageError
 from pipelines.flows import clock
 from pipelines.flows.live import advance_world, bind_live, is_seeded, seed_live, turn
+from pipelines.flows.serve import _require_whole
+from pipelines.flows.work import take_in
 from pipelines.stores.action_log import ActionLog
 from pipelines.stores.files import folder_digest
 from pipelines.stores.workspace import Workspace
@@ -40,6 +43,22 @@ def test_a_half_seeded_workspace_is_refused(built: Plant) -> None:
     for use in (seed_live, bind_live):
         with pytest.raises(LoopError, match="not seeded as a whole"):
             use(built.project, "breakdown")
+
+
+def test_a_log_that_came_back_shorter_is_not_served(built: Plant) -> None:
+    """What it gains would stand where rows were read already, and never be read."""
+    seed_live(built.project, "breakdown")
+    advance_world(built.project, "breakdown", 2)
+    run = bind_live(built.project, "breakdown")
+    take_in(run, clock.read(run.workspace).now())
+    with file_log(run.workspace) as log:
+        _require_whole(log, run)
+    for path in (run.workspace.log).glob("actions.db*"):
+        path.unlink()
+    with file_log(run.workspace) as log:
+        log.append("readings", stub_case.readings(a_day=1).head(1))
+        with pytest.raises(DataError, match=r"ends at offset 1, but was read up to \d+ before"):
+            _require_whole(log, run)
 
 
 def test_seeding_that_is_killed_leaves_nothing(built: Plant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ import yaml
 from pipelines import catalog
 from pipelines.flows import clock, work
 from pipelines.flows.causes import Journal
+from pipelines.flows.edge import bind, perform
 from pipelines.flows.live import bind_live
 from pipelines.flows.serve import open_service
 from pipelines.flows.timelapse.arm import begin_arm, build_past
@@ -36,6 +37,7 @@ from pipelines.settings import Project, read_yaml
 from pipelines.stores.lake import Lake, contents_digest
 from pipelines.stores.models import read_record
 from pipelines.stores.workspace import Workspace
+from pipelines.world.state import read_clock
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("timelapse")]  # one past for all of them
 
@@ -103,6 +105,15 @@ def test_stopped_and_continued_is_the_same_life(project: Project, past: tuple[St
     at_once = live(project, past, "at-once", 3)
     assert told(live(project, past, "stopped", 1)) == told(at_once)[:1]
     assert told(live(project, past, "stopped", 3)) == told(at_once)
+
+
+def test_a_past_that_was_cut_off_is_built_anew(project: Project, past: tuple[Stage, Plan]) -> None:
+    stage = open_stage(project, past[1], project.root / "cut-past")
+    perform(bind(stage, CASE), "ingest")  # and no further: its world stands at the end of the past by now
+    build_past(stage, past[1])
+    worlds = [(each.root / "runs" / CASE / "world") for each in (stage, past[0])]
+    assert read_clock(worlds[0]) == read_clock(worlds[1])
+    assert Record(stage.root).days()[-1].retrained is not None
 
 
 def test_a_day_that_was_cut_off_begins_the_arm_anew(project: Project, past: tuple[Stage, Plan]) -> None:

@@ -17,7 +17,7 @@ from wire_help import check_problem
 from pipelines.errors import DataError, UsageError
 from pipelines.serving.keys import Keys
 from pipelines.serving.limits import MOST_BYTES
-from pipelines.serving.problems import MEDIA
+from pipelines.serving.problems import MEDIA, ProblemError
 from pipelines.serving.wire import MOST_ACTIONS
 from pipelines.stores.action_log import LogBusy, LogFull
 
@@ -78,7 +78,20 @@ def test_actions_are_tied_to_what_was_shown(shop: Shop, client: TestClient) -> N
     assert set(logged["impression_id"]) == {place["impression_id"]}
     assert set(logged["video_id"]) == {place["item"]["video_id"]} and set(logged["user_id"]) == {"u0"}
     times = logged["action_time"].to_list()
-    assert times == [NOON, NOON, NOON - timedelta(hours=1), NOON], "nothing happens in the future"
+    assert times == [NOON] * 4, "nothing happens in the future, nor before it was shown"
+
+
+def test_what_a_slow_clock_tells_happened_after_the_impression(shop: Shop, client: TestClient) -> None:
+    """Else a label would count it as none of what was shown, and with it each that comes later."""
+    token = decided(client)["places"][0]["token"]
+    shop.now = NOON + timedelta(minutes=10)
+    for number, minutes in enumerate((-1, 5, 11)):
+        at = (NOON + timedelta(minutes=minutes)).isoformat()
+        reply = client.post(ACTIONS, json={"actions": [click(token, f"a{number}", action_time=at)]})
+        assert reply.json()["accepted"] == 1
+    times = shop.logged("actions")["action_time"].to_list()
+    assert [(time - NOON) / timedelta(minutes=1) for time in times] == [0, 5, 10]
+    assert shop.logged("impressions")["impression_time"][0] == times[0]
 
 
 def test_a_place_of_the_longest_ids_earns_actions(client: TestClient) -> None:
@@ -166,6 +179,13 @@ def test_a_number_too_large_for_its_column_is_the_senders(shop: Shop, client: Te
     assert shop.log.end == 0
 
 
+@pytest.mark.parametrize("budget", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_what_is_no_finite_number_is_the_senders(shop: Shop, client: TestClient, budget: str) -> None:
+    """One infinite weight would make every mean that it enters no number, and a guardrail blind."""
+    check_problem(client.post(DECIDE, content=f'{{"user_id": "u0", "budget": {budget}}}'), 422)
+    assert shop.log.end == 0
+
+
 def test_a_body_too_long_is_refused_on_its_way(shop: Shop, client: TestClient) -> None:
     long = json.dumps({"user_id": "u0", "device": "x" * MOST_BYTES}).encode()
     check_problem(client.post(DECIDE, content=long), 413)
@@ -201,8 +221,13 @@ def test_what_the_log_cannot_take_is_not_acknowledged(
             reply = client.post(path, json=body)
             said = check_problem(reply, status)
             assert "nothing of" in said["detail"] and reply.headers["retry-after"] == "1"
+        said = check_problem(client.get("/readyz"), 503)  # whoever balances load looks elsewhere meanwhile
+        assert said["systems"] == [NAME]
+        patch.setattr("pipelines.serving.service._PATIENCE", 0.0)
+        assert client.get("/readyz").status_code == 200, "it is tried again"
     assert shop.log.end == end
     assert client.post(ACTIONS, json={"actions": [click(token)]}).json()["accepted"] == 1
+    assert client.get("/readyz").status_code == 200
 
 
 def test_a_fault_is_a_problem_that_tells_nothing(
@@ -300,6 +325,15 @@ def test_keys_are_read_from_one_line() -> None:
             Keys.parse(text)
     with pytest.raises(UsageError, match="unknown scope 'root'"):
         Keys.parse("root=0123456789abcdef")
+
+
+def test_a_key_is_changed_without_a_gap() -> None:
+    old, new = "0123456789abcdef", "fedcba9876543210"
+    keys = Keys.parse(f"decide={old} , decide={new},collect={'c' * 16}")
+    for key in (old, new):
+        keys.check(f"Bearer {key}", "decide")
+        with pytest.raises(ProblemError, match="does not allow"):
+            keys.check(f"Bearer {key}", "collect")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org", "2001:db8::1", ""])

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipelines.serving.gather import Gathered
+from pipelines.serving import gather
+from pipelines.serving.gather import BusyError, Gathered
 
 
 class Doubler:
@@ -61,6 +62,25 @@ def test_a_failure_is_told_to_all_of_its_group_and_to_nobody_else() -> None:
     first, second, third, last = asyncio.run(main())
     assert (first, last) == (2, 10)
     assert isinstance(second, ValueError) and isinstance(third, ValueError)
+
+
+def test_more_than_may_wait_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "_WAITING", 2)
+    double = Doubler()
+
+    async def main() -> list[int]:
+        gathered = Gathered(double)
+        first = asyncio.create_task(gathered.ask(1))
+        while not double.groups:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(gathered.ask(number)) for number in (2, 3)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="wait already"):
+            await gathered.ask(4)
+        double.go.set()
+        return [await each for each in (first, *others)]
+
+    assert asyncio.run(main()) == [2, 4, 6]
 
 
 def test_who_gives_up_disturbs_nobody() -> None:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
-from served_stub import NAME, NOON, UNFIT, Shop, assemble, materialized, order, register, shown
+import pytest
+from served_stub import (
+    NAME,
+    NOON,
+    UNFIT,
+    VIDEOS,
+    Answers_,
+    Shop,
+    assemble,
+    materialized,
+    order,
+    register,
+    shown,
+)
 from starlette.testclient import TestClient
 
+from pipelines.case_study import Answer
+from pipelines.serving import ladder
 from pipelines.stores.lake import Lake
+from pipelines.stores.models import load_model
 from pipelines.stores.registry import Registry
 
 DECIDE = f"/v1/{NAME}/decide"
@@ -54,6 +73,13 @@ def spoil(registry: Registry, version: Any) -> None:
     """Change a byte of a registered model."""
     path = registry.load(version) / "model" / "turned.json"
     path.write_text(path.read_text().replace("}", " }"))
+
+
+def fail(error: Exception) -> Callable[..., Any]:
+    def raising(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raising
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
@@ -139,6 +165,46 @@ def test_at_the_start_a_champion_that_was_changed_gives_way_to_the_one_before(sh
     fresh.service.close()
 
 
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_champion_that_todays_code_cannot_load_is_refused(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, at_start: bool
+) -> None:
+    """Its files are whole: a parameter was renamed since, say."""
+    shop.publish(1)
+    shop.service.refresh()
+    second = shop.publish(2)
+
+    def load(case: Any, folder: Path) -> Any:
+        if json.loads((folder / "model" / "turned.json").read_text())["turn"] == 2:
+            raise KeyError("depth")
+        return load_model(case, folder)
+
+    monkeypatch.setattr(ladder, "load_model", load)
+    served = assemble(shop.ws, shop.registry) if at_start else shop
+    served.service.refresh()
+    assert answering(served) == ("previous", order(1), ["previous"])
+    (problem,) = served.service.state.problems
+    assert f"version {second.number} cannot be loaded: KeyError: 'depth'" in problem
+    materialized(shop.ws, NOON + timedelta(hours=1))
+    assert served.service.refresh(), "what is newer is taken up all the same"
+    served.service.close()
+
+
+def test_a_model_that_cannot_be_read_just_now_is_tried_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.publish(1)
+    shop.service.refresh()
+    shop.publish(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(ladder, "load_model", fail(PermissionError("model/turned.json")))
+        assert not shop.service.refresh()
+        assert any("cannot be read just now" in problem for problem in shop.service.state.problems)
+        assert answering(shop) == ("champion", order(1), [])
+    assert shop.service.refresh()
+    assert answering(shop) == ("champion", order(2), []) and shop.service.state.problems == ()
+
+
 def test_a_rollback_is_taken_up_too(shop: Shop) -> None:
     first = shop.publish(1)
     shop.publish(2)
@@ -174,6 +240,38 @@ def test_a_champion_that_fails_to_answer_gives_way_to_the_last_good_one(shop: Sh
     assert answering(shop) == ("previous", order(1), ["previous"])
     assert shop.service.counts["failed_champion"] == 1
     assert shop.logged("requests")["policy"].to_list() == ["previous"], "the log tells who answered"
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda answer: replace(answer, ranked=answer.ranked + VIDEOS),
+        lambda answer: replace(answer, ranked=answer.ranked - VIDEOS),
+        lambda answer: replace(answer, ranked=answer.ranked[0], scores=answer.scores[0]),
+        lambda answer: replace(answer, ranked=answer.ranked.astype(float)),
+        lambda answer: replace(answer, scores=answer.scores[:, :1]),
+        lambda answer: replace(answer, ranked=np.full_like(answer.ranked, -1)),
+        lambda answer: replace(answer, pool=answer.pool.clear()),
+        lambda answer: replace(answer, chances=np.full(VIDEOS, 1 / VIDEOS)),
+        lambda answer: replace(answer, details={"sure": np.zeros(3)}),
+    ],
+)
+def test_an_answer_that_cannot_be_shown_gives_way_as_one_that_fails(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[Answer], Answer]
+) -> None:
+    shop.publish(1)
+    shop.service.refresh()
+    shop.publish(2)
+    assert shop.service.refresh()
+    good = Answers_.answer
+
+    def answer(self: Answers_, asked: pl.DataFrame) -> Answer:
+        found = good(self, asked)
+        return spoilt(found) if self.turn == 2 else found
+
+    monkeypatch.setattr(Answers_, "answer", answer)
+    assert answering(shop) == ("previous", order(1), ["previous"])
+    assert shop.service.counts["failed_champion"] == 1
 
 
 def test_where_all_models_fail_the_heuristic_answers(shop: Shop) -> None:

@@ -124,7 +124,8 @@ def test_values_are_read_as_the_schema_types_them(case: CaseStudy, ws: Workspace
         ("position", [1, 2**40, 2], "1099511627776 cannot be read as Int32"),
         ("impression_id", ["a", "", "b"], "fails str_length(1, None)"),
         ("impression_id", ["a", None, "b"], "is null, but rows are told apart by it"),
-        ("propensity", [0.1, float("inf"), 0.2], "fails less_than_or_equal_to(1)"),
+        ("propensity", [0.1, float("inf"), 0.2], "inf cannot be read as Float64"),
+        ("propensity", ["0.1", "-Infinity", "0.2"], "cannot be read as Float64"),
         ("impression_time", pl.Series([0, 10**17, 1], dtype=pl.Datetime("ms", "UTC")), "cannot be read as"),
         ("explored", ["true", "perhaps", "false"], "'perhaps' cannot be read as Boolean"),
         (

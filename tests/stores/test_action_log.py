@@ -21,7 +21,7 @@ from pipelines.case_study import Batch
 from pipelines.errors import DataError, LoopError, UsageError
 from pipelines.settings import Platform, PostgresLog, SqliteLog, parse
 from pipelines.stores import action_log, action_log_commit
-from pipelines.stores.action_log import ActionLog, LogBusy, open_action_log
+from pipelines.stores.action_log import ActionLog, LogBusy, open_action_log, require_unused
 from pipelines.stores.action_log_postgres import PostgresEngine
 from pipelines.stores.action_log_sqlite import SqliteEngine
 from pipelines.stores.workspace import Workspace
@@ -224,6 +224,39 @@ def test_more_than_memory_should_hold_is_refused(
     other.close()
     assert 2 < len(taken) < 20
     assert max(each.result() for each in taken) == len(taken) + 1
+
+
+def test_nobody_queues_behind_a_database_that_is_silent(
+    file: ActionLog, ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.append("actions", ACTIONS)
+    other = held(ws)
+    first = file.submit("actions", ACTIONS)
+    while not first.running():
+        pass
+    assert not file.submit("actions", ACTIONS).done(), "a commit may take its time"
+    monkeypatch.setattr(action_log_commit, "_PATIENCE", 0.0)
+    with pytest.raises(LogBusy, match="silent"):
+        file.submit("actions", ACTIONS)
+    other.execute("ROLLBACK")
+    other.close()
+    assert first.result() == 2
+    monkeypatch.undo()
+    assert file.append("actions", ACTIONS) == 4
+
+
+def test_a_new_workspace_does_not_inherit_the_log_of_an_earlier_one(
+    settings: SqliteLog | PostgresLog, tmp_path: Path
+) -> None:
+    """In PostgreSQL the rows outlive the folder, and would all be taken for its own."""
+    before, other = Workspace(tmp_path / "live" / "shop"), Workspace(tmp_path / "live" / "cafe")
+    with open_action_log(settings, before) as log:
+        log.append("actions", ACTIONS)
+    require_unused(settings, other)
+    with pytest.raises(
+        UsageError, match=r"1 rows of an earlier shop.*DELETE FROM action_log WHERE case_name = 'shop'"
+    ):
+        require_unused(settings, before)
 
 
 def test_closing_commits_what_waits_and_takes_no_more(file: ActionLog, ws: Workspace) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipelines.case_study import Answer, Serving, Stock
 from pipelines.cases.harmful_content.model import HarmModel
 from pipelines.cases.harmful_content.posts import distinct
-from pipelines.cases.harmful_content.tables import DECISIONS, HARMS
+from pipelines.cases.harmful_content.tables import DECISIONS, HARMS, MOST_PEOPLE
 
 ALLOW, REVIEW, REMOVE = range(len(DECISIONS))
 POOL = pl.DataFrame({"decision": DECISIONS})
@@ -30,7 +30,7 @@ class PostRequest(BaseModel):
 
     author_id: str = Field(min_length=1, max_length=128)
     text: str = Field(max_length=10_000)
-    audience: float | None = Field(default=None, ge=0)
+    audience: float | None = Field(default=None, ge=0, le=MOST_PEOPLE)
     client: str | None = Field(default=None, max_length=32)
     reports: int | None = Field(default=None, ge=0)
 

@@ -14,6 +14,8 @@ from pipelines.stores.schemas import Actions, Impressions, Requests, Rows, Utc
 HARMS = ("hate", "violence", "offensive", "spam")
 """The classes of harm, the gravest first. A post may have several, or none."""
 DECISIONS = ("allow", "review", "remove")
+MOST_PEOPLE = 1e12
+"""An audience beyond is no count of people, and would outweigh all others in what is shared out by it."""
 
 
 class Authors(Rows):
@@ -30,7 +32,7 @@ class Posts(Requests):
     request_time: Utc = pa.Field(nullable=True)
     author_id: str = pa.Field(nullable=True)
     text: str
-    audience: float = pa.Field(nullable=True, ge=0)
+    audience: float = pa.Field(nullable=True, ge=0, le=MOST_PEOPLE)
     client: str = pa.Field(nullable=True)
 
 

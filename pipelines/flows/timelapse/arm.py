@@ -43,6 +43,7 @@ def build_past(stage: Stage, plan: Plan) -> None:
     run = bind(stage, plan.case)
     mark = stage.root / "built"
     if not mark.exists():
+        shutil.rmtree(stage.root / "runs", ignore_errors=True)  # what was cut off: its world has gone on
         for step in _BUILT:
             perform(run, step)
         mark.touch()
