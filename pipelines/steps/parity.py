@@ -7,7 +7,7 @@ store, and the online store as it stood. Where the two differ, a model is used o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,9 @@ from pipelines.stores.schemas import SERVED
 from pipelines.stores.workspace import Workspace
 
 STORE_DOWN = "the online store was down: answered without features"
+BEING_WRITTEN = "newer features were being written: each value is of the old ones or of the new"
+_WRITING = timedelta(minutes=10)
+"""How long before newer features are taken up their writing may have begun."""
 _SHOWN = 5
 _LATE = timedelta(hours=1)
 _STRETCH = 64  # entries of the log that are read rather than divided further
@@ -29,7 +32,7 @@ _STRETCH = 64  # entries of the log that are read rather than divided further
 class Parity:
     """What was compared: requests, single values, differences by feature, and what explains the rest.
 
-    `excused` counts the requests that were answered knowingly without features.
+    `excused` counts the requests that were answered knowingly without features, or while newer ones were written.
     """
 
     start: datetime
@@ -72,7 +75,8 @@ def parity(
 ) -> Parity:
     """Compare the features of the requests answered in the `days` before `end` (UTC).
 
-    Each request is held to the moment up to which features stood online when it was answered.
+    Each request is held to the moment up to which features stood online when it was answered; one that was answered
+    while newer ones were being written, to either.
     """
     if case.serving is None:
         raise UsageError(f"{case.name} does not say how it answers requests: there is nothing to compare")
@@ -117,31 +121,68 @@ def _before(log: EventLog, moment: datetime) -> int:
 
 def _compare(case: CaseStudy, ws: Workspace, platform: Platform, rows: pl.DataFrame, told: Parity) -> Parity:
     from pipelines.stores.feature_store import historical, open_store
+    from pipelines.stores.online_features import materialized
 
     assert case.serving is not None
-    store = open_store(case, ws, platform)
-    own = case.serving.own
+    store, own = open_store(case, ws, platform), case.serving.own
     keys = sorted({key for table in case.features if table.name in own for key in table.keys})
     asked = rows.select("request_id", "features_as_of", *keys)
     expected = historical(store, case.service, asked, "features_as_of", own)
-    names = [name for name in expected.columns if name not in asked.columns]
+    differing = _differing(rows, expected.drop(asked.columns))
+    newer = _newer(rows, materialized(case, ws, platform), told.end)
+    unsure = differing.fold(lambda one, other: one | other) & newer.is_not_null() if differing.width else None
+    if unsure is not None and unsure.any():
+        # Value by value: one view may have been written already, and another not.
+        then = asked.with_columns(features_as_of=newer).filter(unsure)
+        again = historical(store, case.service, then, "features_as_of", own).drop(asked.columns)
+        left = _differing(rows.filter(unsure), again)
+        left = left.select(left[name] & differing.filter(unsure)[name] for name in left.columns)
+        explained = unsure.arg_true().filter(~left.fold(lambda one, other: one | other))
+        kept = ~pl.int_range(rows.height, eager=True).is_in(explained.implode())
+        rows, expected, differing = rows.filter(kept), expected.filter(kept), differing.filter(kept)
+        if len(explained):
+            told = replace(told, excused={**told.excused, BEING_WRITTEN: len(explained)})
+    return _told(rows, expected, differing, told)
+
+
+def _differing(rows: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
+    """Say of each value whether it differs from what is expected of it."""
+    return pl.DataFrame(
+        {each.name: ~rows[each.name].cast(each.dtype).eq_missing(each) for each in expected.get_columns()}
+    )
+
+
+def _newer(rows: pl.DataFrame, online: datetime | None, end: datetime) -> pl.Series:
+    """Return, of answers given shortly before newer features were taken up, up to when those reach; else null.
+
+    `online` is what stands there at `end`, whether anybody was answered with it or not.
+    """
+    time = pl.col("request_time")
+    first = rows.group_by("features_as_of").agg(taken_up=time.min())
+    if online is not None and online not in first["features_as_of"]:
+        unseen = {"features_as_of": [online], "taken_up": [end]}
+        first = pl.concat([first, pl.DataFrame(unseen, schema=first.schema)])
+    following = first.sort("features_as_of").with_columns(
+        newer=pl.col("features_as_of").shift(-1), switched=pl.col("taken_up").shift(-1)
+    )
+    found = rows.select("features_as_of", "request_time").join(
+        following, on="features_as_of", how="left", maintain_order="left"
+    )
+    near = time >= pl.col("switched") - _WRITING
+    return found.select(pl.when(near).then(pl.col("newer")).alias("newer")).to_series()
+
+
+def _told(rows: pl.DataFrame, expected: pl.DataFrame, differing: pl.DataFrame, told: Parity) -> Parity:
     differences: dict[str, int] = {}
     examples: list[Mapping[str, Any]] = []
-    for name in names:
-        kind = expected.schema[name]
-        differing = ~rows[name].cast(kind).eq_missing(expected[name])
-        if not differing.any():
+    for column in differing.get_columns():
+        if not column.any():
             continue
-        differences[name] = int(differing.sum())
-        place = int(differing.arg_true()[0])
+        name, place = column.name, int(column.arg_true()[0])
+        differences[name] = int(column.sum())
         row = {"request_id": rows["request_id"][place], "feature": name}
         examples.append({**row, "served": str(rows[name][place]), "expected": str(expected[name][place])})
-    return Parity(
-        told.start,
-        told.end,
-        rows.height,
-        rows.height * len(names),
-        differences,
-        tuple(examples[:_SHOWN]),
-        told.excused,
+    values = rows.height * differing.width
+    return replace(
+        told, requests=rows.height, values=values, differences=differences, examples=tuple(examples[:_SHOWN])
     )

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+import served_stub
 
 from pipelines.case_study import Batch
-from pipelines.steps.parity import _served
+from pipelines.settings import Platform
+from pipelines.steps.parity import BEING_WRITTEN, Parity, _compare, _served
+from pipelines.stores import feature_store, online_features
 from pipelines.stores.schemas import SERVED
+from pipelines.stores.workspace import Workspace
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -69,3 +75,58 @@ def test_a_long_log_is_not_read_through() -> None:
 
 def test_an_empty_log_holds_nothing() -> None:
     assert _served(Log([]), START, START + HOUR).is_empty()
+
+
+OLD, NEW = START, START + 24 * HOUR
+
+
+def answered(*minutes: float, seen: list[int], days: list[int], of: datetime = OLD) -> pl.DataFrame:
+    """Answer so many minutes before newer features are taken up, with two features of a user."""
+    time = [NEW + HOUR - minute * HOUR / 60 for minute in minutes]
+    numbers = [f"{of:%d}-{minute}" for minute in minutes]
+    told = {
+        "request_id": numbers,
+        "request_time": time,
+        "features_as_of": [of] * len(time),
+        "user_id": ["u"] * len(time),
+    }
+    return pl.DataFrame({**told, "seen": seen, "days": days})
+
+
+def compared(monkeypatch: pytest.MonkeyPatch, rows: pl.DataFrame, online: datetime = NEW) -> Parity:
+    """Compare with features that are (1, 1) as of the old moment, and (2, 2) as of the new one."""
+
+    def historical(store: Any, service: str, asked: pl.DataFrame, *_: Any) -> pl.DataFrame:
+        value = 1 + (asked["features_as_of"] == NEW).cast(pl.Int64)
+        return asked.with_columns(seen=value, days=value)
+
+    monkeypatch.setattr(feature_store, "open_store", lambda *_: None)
+    monkeypatch.setattr(feature_store, "historical", historical)
+    monkeypatch.setattr(online_features, "materialized", lambda *_: online)
+    case = replace(served_stub.CASE, serving=replace(served_stub.SERVING, own=("seen",)))
+    told = Parity(START, NEW + HOUR, rows.height, 0)
+    return _compare(case, Workspace(Path("live/shop")), Platform(), rows, told)
+
+
+def test_what_is_being_written_may_be_old_or_new_value_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = answered(9, 5, 1, 0.5, seen=[1, 2, 2, 3], days=[1, 1, 2, 1])
+    rows = pl.concat([rows, answered(0, seen=[2], days=[2], of=NEW)])
+    found = compared(monkeypatch, rows)
+    assert found.excused == {BEING_WRITTEN: 2}
+    assert (found.requests, found.values, dict(found.differences)) == (3, 6, {"seen": 1})
+    assert found.examples[0]["served"] == "3" and found.examples[0]["request_id"] == "01-0.5"
+
+
+def test_features_of_the_future_are_excused_at_no_other_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    early = answered(11, 300, seen=[2, 2], days=[1, 2])
+    taken_up = answered(0, seen=[2], days=[2], of=NEW)
+    assert dict(compared(monkeypatch, pl.concat([early, taken_up])).differences) == {"seen": 2, "days": 1}
+    late = answered(0, seen=[1], days=[2], of=NEW)
+    assert dict(compared(monkeypatch, pl.concat([taken_up, late])).differences) == {"seen": 1}
+
+
+@pytest.mark.parametrize(("online", "equal"), [(NEW, True), (OLD, False)])
+def test_what_nobody_was_answered_with_yet_may_be_there(
+    monkeypatch: pytest.MonkeyPatch, online: datetime, equal: bool
+) -> None:
+    assert compared(monkeypatch, answered(3, 2, seen=[1, 2], days=[1, 1]), online).equal is equal
