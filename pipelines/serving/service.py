@@ -185,6 +185,21 @@ class Service:
         self._follow(state, parts)
         return [found[row] for row in range(len(requests))]
 
+    def imagine(self, policy: str, requests: Sequence[BaseModel]) -> Answer | None:
+        """Return what one of those who can answer would, and nobody sees: nothing is drawn or logged.
+
+        None where no such one stands ready, or it fails.
+        """
+        rung = next((each for each in self.state.rungs if each.policy == policy), None)
+        if rung is None or not requests:
+            return None
+        frame = self._frame([each.model_dump() for each in requests], self._now())
+        try:
+            return rung.answerer.answer(self._own.read(frame))
+        except Exception as error:
+            _log.warning("version %s failed to answer: %s", rung.version, error)
+            return None
+
     def address(self, host: str | None) -> str | None:
         """Turn a caller's host into what the log may keep of it; None where it tells nobody apart."""
         network = network_of(host)

@@ -126,7 +126,11 @@ def test_who_is_told_of_the_change_learns_as_the_system_does(
     project: Project, past: tuple[Stage, Plan]
 ) -> None:
     """On the first morning that knows labels of it, and knowing when it came."""
-    days = live(project, past, "informed", 3, "informed")
+    days = live(project, past, "informed", 4, "informed")
+    own, before = days[-1].served.own, days[-1].served.before
+    assert own is not None and before is not None, "on its first day a champion is held to the one before"
+    assert 0 < own < days[-1].served.best and 0 < before < days[-1].served.best and own != before
+    assert all(each.served.own is None for each in days[:-1])
     assert [each.day for each in days if each.retrained is not None] == [SMALL["shift_day"]]
     journal = Journal(Workspace(project.root / "informed" / "live" / CASE))
     assert journal.falls() == [midnight(past[1], SMALL["shift_day"])]

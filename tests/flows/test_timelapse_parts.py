@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -233,6 +234,22 @@ def test_alarms_before_the_shift_are_false() -> None:
     without = describe_arm(days, shift=None)
     assert (without["false_alarms"], without["detection_delay_days"]) == (2, None)
     assert regret(Course(1, 4, 6, {"triggered": days}))["triggered"] == pytest.approx(6 * 100 * 5.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "before", "wrong"),
+    [(9.9, 10.0, 0), (9.7, 10.0, 1), (-1.01, -1.0, 0), (-1.1, -1.0, 1), (-0.9, -1.0, 0), (None, None, 0)],
+)
+def test_a_promotion_is_wrong_that_earns_clearly_less(
+    own: float | None, before: float | None, wrong: int
+) -> None:
+    days = [lived(day, 5.0) for day in range(3)]
+    days[1] = replace(days[1], served=replace(days[1].served, own=own, before=before))
+    assert describe_arm(days, shift=1)["wrong_promotions"] == wrong
+    record = json.loads(json.dumps(asdict(days[1])))
+    assert Lived.of(record) == days[1]
+    del record["served"]["own"], record["served"]["before"]  # as it was written before they were measured
+    assert Lived.of(record).served.own is None
 
 
 @pytest.mark.parametrize("kind", [FOLLOW_UP, LABELS, AGE])

@@ -106,14 +106,14 @@ class Arm:
                 fresh = np.random.default_rng([self.plan.seed, self.plan.lead_days + number])
                 dice.bit_generator.state = fresh.bit_generator.state
                 self._record.begin()
-                days.append(self._live_one(number, service))
+                days.append(self._live_one(number, service, days[-1] if days else None))
                 self._record.end(days)
                 tell(days[-1])
         finally:
             service.close()
         return days
 
-    def _live_one(self, number: int, service: Service) -> Lived:
+    def _live_one(self, number: int, service: Service, before: Lived | None) -> Lived:
         day = midnight(self.plan, number)
         self._seconds = {}
         champion = service.state.first.version
@@ -121,7 +121,8 @@ class Arm:
             self._arrive(number)
             mail = Mail(self.stage.root / _MAIL)
             run = bind_live(self.stage, self.plan.case)
-            served = live_day(run.workspace, service, self.users, day, mail)
+            new = before is not None and before.champion is not None and before.champion != champion
+            served = live_day(run.workspace, service, self.users, day, mail, compare=new)
             mail.save()
         judgement, retrained = self._morning(number)
         with self._timed("refresh"):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
 from pipelines.case_study import Users
 from pipelines.errors import LoopError
 from pipelines.flows import clock
+from pipelines.serving.ladder import BEFORE, CHAMPION
 from pipelines.serving.service import Decision, Service
 from pipelines.stores.files import write_aside
 from pipelines.stores.workspace import Workspace
@@ -26,7 +28,11 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Served:
-    """A day as it went: `reward` and `best` are expected sums over its requests, `by` counts who answered."""
+    """A day as it went: `reward` and `best` are expected sums over its requests, `by` counts who answered.
+
+    On the first day of a new champion, `own` and `before` are what its choices, and those of the champion before it,
+    would each have earned alone.
+    """
 
     requests: int
     reward: float
@@ -34,6 +40,8 @@ class Served:
     actions: int
     by: Mapping[str, int]
     versions: Mapping[str, int]
+    own: float | None = None
+    before: float | None = None
 
 
 class Mail:
@@ -65,10 +73,13 @@ class Mail:
                 self._waiting.write_parquet(aside)
 
 
-def live_day(workspace: Workspace, service: Service, users: Users, day: datetime, mail: Mail) -> Served:
+def live_day(
+    workspace: Workspace, service: Service, users: Users, day: datetime, mail: Mail, *, compare: bool = False
+) -> Served:
     """Let a day pass, an hour at a time: what is asked within it is answered at its end.
 
-    The workspace's clock stands at the next midnight afterwards.
+    With `compare` the champion is held to the one before it. The workspace's clock stands at the next midnight
+    afterwards.
     """
     asked = users.ask(day)
     request = service.serving.request
@@ -76,11 +87,15 @@ def live_day(workspace: Workspace, service: Service, users: Users, day: datetime
     by: Counter[str] = Counter()
     versions: Counter[str] = Counter()
     collected = 0
+    rivals: dict[str, list[pl.DataFrame]] = {policy: [] for policy in ((CHAMPION, BEFORE) if compare else ())}
     for moment, first, rows in _blocks(asked, day):
         clock.advance_to(workspace, moment)
         for at in range(0, rows.height, _BATCH):
             batch = rows.slice(at, _BATCH)
-            answers = service.decide(_requests(request, batch))
+            requests = _requests(request, batch)
+            for policy, imagined in rivals.items():
+                imagined += _imagined(service, policy, requests, first + at)
+            answers = service.decide(requests)
             shown = lay_out(answers, first + at)
             by.update(answer.policy for answer in answers)
             versions.update(answer.model_version or "none" for answer in answers)
@@ -90,7 +105,25 @@ def live_day(workspace: Workspace, service: Service, users: Users, day: datetime
         collected += _collect(service, mail.due(moment))
     worth = users.worth(day, pl.concat(seen)) if seen else pl.DataFrame({"reward": [0.0], "best": [0.0]})
     reward, best = (math.fsum(worth[name]) for name in ("reward", "best"))
-    return Served(asked.height, reward, best, collected, dict(by), dict(versions))
+    whole = len({len(each) for each in rivals.values()}) == 1 and all(rivals.values())  # each answered all
+    alone = [math.fsum(users.worth(day, pl.concat(each))["reward"]) for each in rivals.values() if whole]
+    return Served(asked.height, reward, best, collected, dict(by), dict(versions), *alone)
+
+
+def _imagined(
+    service: Service, policy: str, requests: Sequence[BaseModel], first: int
+) -> Iterator[pl.DataFrame]:
+    """Lay out what one of those who can answer would show, where it can, as `Users.worth` reads it."""
+    answer = service.imagine(policy, requests) if requests else None
+    if answer is None:
+        return
+    ranked = answer.ranked[:, : service.serving.places]
+    request, place = np.nonzero(ranked >= 0)
+    told = pl.DataFrame({"request": request + first, "position": place + 1})
+    nobody = told.with_columns(
+        impression_id=pl.lit(None, pl.String), impression_time=pl.lit(None, pl.Datetime("us", "UTC"))
+    )
+    yield nobody.hstack(answer.pool[ranked[request, place]])
 
 
 def lay_out(answers: list[Decision], first: int) -> pl.DataFrame:

@@ -119,6 +119,7 @@ def describe_arm(days: Days, shift: int | None) -> dict[str, Any]:
         "oracle_share": oracle_share(days),
         "retrains": len(retrains),
         "promotions": sum(took_over(each) for each in days),
+        "wrong_promotions": sum(is_worse(each) for each in days),
         "retrain_seconds": round(sum(each.retrained.seconds for each in retrains if each.retrained), 2),
         "detection_delay_days": detected[0] + 1 - shift if detected and shift is not None else None,
         "false_alarms": len(alarmed) - len(detected),
@@ -132,6 +133,12 @@ def took_over(day: Lived) -> bool:
     """Say whether a new champion was made on the morning after the day: by the gate, or by an experiment."""
     gate = day.retrained is not None and day.retrained.decision == "promoted"
     return gate or (day.tried is not None and day.tried.decision == "promote")
+
+
+def is_worse(day: Lived) -> bool:
+    """Say whether the day's new champion earns a fiftieth less than the one before it would have that day."""
+    own, before = day.served.own, day.served.before
+    return own is not None and before is not None and own < before - _LEAST * abs(before)
 
 
 def _mean(days: Days) -> float | None:

@@ -24,7 +24,7 @@ from pipelines.stores.files import write_aside, write_json
 
 MAIN = "triggered"
 COLUMNS = (
-    "arm", "reward before", "after", "oracle share", "regret", "retrains", "promoted", "detected after",
+    "arm", "reward before", "after", "oracle share", "regret", "retrains", "promoted", "wrongly", "detected after",
     "false alarms", "seconds",
 )  # fmt: skip
 
@@ -65,6 +65,7 @@ def table_rows(result: Mapping[str, Any]) -> list[list[str]]:
             _short(result["regret"][name], 0),
             _short(arm["retrains"], 1),
             _short(arm["promotions"], 1),
+            _short(arm["wrong_promotions"], 1),
             "-" if arm["detection_delay_days"] is None else f"{arm['detection_delay_days']:.1f} days",
             _short(arm["false_alarms"], 1),
             _short(sum(arm["seconds"].values()), 0),
