@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.flows.timelapse.measures import Course, Days, rewards, took_over
+from pipelines.flows.timelapse.record import Lived
+from pipelines.steps.decide import FALLS
 
 _LOOK = {
     "triggered": ("#2563eb", "-", 2.4),
@@ -61,29 +64,32 @@ def draw(courses: list[Course], case: str, scenario: str, path: Path) -> None:
 
 
 def _events(axes: Any, days: Days) -> None:
-    """Mark alarms and retrains beneath the curves: a retrain that moved the alias is filled."""
+    """Mark what happened beneath the curves, each kind that did, in the legend too."""
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.14 * (high - low), high)
-    floor = low - 0.08 * (high - low)
-    for each in days:
-        if each.judgement.drift == "alarm":
-            axes.plot(each.day + 0.5, floor, "|", color="#dc2626", markersize=9)
-        if each.tried is not None and each.tried.decision == "roll_back":
-            axes.plot(each.day + 0.5, floor, "x", color="#dc2626", markersize=8)
-        if each.retrained is not None or took_over(each):
-            moved = took_over(each)
-            axes.plot(
-                each.day + 0.5,
-                floor,
-                "^",
-                color="#2563eb",
-                markersize=8,
-                markerfacecolor="#2563eb" if moved else "white",
-            )
-    for mark, text, fill in (
-        ("^", "a new champion", "#2563eb"),
-        ("^", "retrained, the champion stays", "white"),
-        ("|", "drift alarm", "#dc2626"),
-    ):
-        colour = "#dc2626" if mark == "|" else "#2563eb"
-        axes.plot([], [], mark, color=colour, markerfacecolor=fill, label=text)
+    axes.set_ylim(low - 0.18 * (high - low), high)
+    lines = {name: low - at * (high - low) for name, at in (("seen", 0.07), ("done", 0.13))}
+    for name, (line, mark, colour, fill) in _MARKS.items():
+        at = [each.day + 0.5 for each in days if _HAPPENED[name](each)]  # on the morning after the day
+        if at:
+            height = np.full(len(at), lines[line])
+            axes.plot(at, height, mark, color=colour, markersize=8, markerfacecolor=fill, label=name)
+
+
+_MARKS = {
+    "a fall was found, or drift alarms": ("seen", "|", "#dc2626", "#dc2626"),
+    "a broken column holds training": ("seen", "s", "#f59e0b", "#f59e0b"),
+    "a new champion": ("done", "^", "#2563eb", "#2563eb"),
+    "retrained, the champion stays": ("done", "^", "#2563eb", "white"),
+    "a challenger was rolled back": ("done", "x", "#dc2626", "#dc2626"),
+}
+"""Each kind of event: its line, mark, colour and filling."""
+_HAPPENED: dict[str, Callable[[Lived], bool]] = {
+    "a fall was found, or drift alarms": lambda day: (
+        not day.judgement.held
+        and (day.judgement.drift == "alarm" or bool(set(day.judgement.kinds) & set(FALLS)))
+    ),
+    "a broken column holds training": lambda day: day.judgement.held,
+    "a new champion": took_over,
+    "retrained, the champion stays": lambda day: day.retrained is not None and not took_over(day),
+    "a challenger was rolled back": lambda day: day.tried is not None and day.tried.decision == "roll_back",
+}
