@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -62,7 +63,17 @@ def replay(case: Case, live: Live = False, source: Source = None, table: Table =
 
     run = _bind(case, live, source)
     with run.workspace.lock():
-        say(summary(replay_quarantine(run.case, run.workspace, run.as_of, table, run.limits)))
+        say(summary(replay_quarantine(run.case, run.workspace, _present(run, live), table, run.limits)))
+
+
+def _present(run: Run, live: bool) -> datetime:
+    """Return by when rows may have arrived: now, or in a run that ended as its newest rows were taken in."""
+    from pipelines.flows import clock
+    from pipelines.steps.ingest import manifests
+
+    if live:
+        return clock.read(run.workspace).now()
+    return max([run.as_of, *(datetime.fromisoformat(each["as_of"]) for each in manifests(run.workspace))])
 
 
 def _bind(case: str, live: bool, source: str | None) -> Run:

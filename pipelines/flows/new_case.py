@@ -55,6 +55,9 @@ def _check_name(name: str) -> None:
             f"'{name}' cannot name a case: it becomes a Python package, so write lower case letters, digits and "
             f"underscores, a letter first, at most {_LONGEST} of them, as in churn_offers"
         )
+    # A section of params.yaml is named by it, beside `cases:`, by what YAML takes for a text.
+    if name == "cases" or yaml.safe_load(name) != name:
+        raise UsageError(f"'{name}' means something else in params.yaml: choose another, such as {name}_case")
     # feature_repo/ comes first on the path where its files are read: one named `json` would hide the real one.
     if find_spec(name) is not None:
         raise UsageError(f"'{name}' is the name of a Python module: choose another, such as {name}_case")

@@ -12,7 +12,7 @@ import polars as pl
 
 from pipelines import catalog
 from pipelines.case_study import Source
-from pipelines.errors import UsageError, nearest
+from pipelines.errors import DataError, UsageError, nearest
 from pipelines.flows.edge import Run, bind_source, perform, timed
 from pipelines.settings import Project
 from pipelines.stores.files import read_json, write_json
@@ -90,11 +90,15 @@ def midnight_after_last(run: Run) -> datetime:
     from pipelines.stores.lake import Lake
 
     lake = Lake(run.workspace.lake, run.case.tables)
-    last = max(
-        arrived
-        for name in run.case.label.reads
-        if (arrived := lake.scan(name).select(pl.col("arrived_at").max()).collect().item()) is not None
+    newest = (
+        lake.scan(name).select(pl.col("arrived_at").max()).collect().item() for name in run.case.label.reads
     )
+    last: datetime | None = max((each for each in newest if each is not None), default=None)
+    if last is None:
+        raise DataError(
+            f"no row of {', '.join(run.case.label.reads)} could be used: `loop quarantine list {run.case.name} "
+            f"--source {run.workspace.name.removeprefix(run.case.name + '-')}` says why"
+        )
     return last.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 

@@ -68,7 +68,7 @@ def hold_out(
     done = folder / "made_of.json"
     if not done.exists() or read_json(done)["made_of"] != made_of:
         with write_folder_aside(folder) as aside:
-            names = _divide(case, ws, protocol, seed, aside / "rest" / "lake", aside / "held" / "lake")
+            names = _divide(case, ws, protocol, seed, as_of, aside / "rest" / "lake", aside / "held" / "lake")
         build_features(case, rest, as_of)
         write_json(done, {"made_of": made_of, "held": names})
     hidden_tables = frozenset(read_json(done)["held"])
@@ -77,13 +77,24 @@ def hold_out(
     return Timeless(seen, seen, hidden_tables), Timeless(seen, hidden, hidden_tables)
 
 
+def known_tables(case: CaseStudy, ws: Workspace, as_of: datetime) -> dict[str, pl.LazyFrame]:
+    """Scan each table's rows as they were known at a moment: what came since must not move who is held out."""
+    lake = Lake(ws.lake, case.tables)
+    return {table.name: lake.scan(table.name, None, as_of, arrived_before=as_of) for table in case.tables}
+
+
 def _divide(
-    case: CaseStudy, ws: Workspace, protocol: EvaluationProtocol, seed: int, rest: Path, held: Path
+    case: CaseStudy,
+    ws: Workspace,
+    protocol: EvaluationProtocol,
+    seed: int,
+    as_of: datetime,
+    rest: Path,
+    held: Path,
 ) -> list[str]:
     """Copy the lake twice: without the held-out rows, and with no others in their tables."""
     assert protocol.hold_out is not None
-    lake = Lake(ws.lake, case.tables)
-    tables = {table.name: lake.scan(table.name) for table in case.tables}
+    tables = known_tables(case, ws, as_of)
     chosen: Mapping[str, pl.DataFrame] = protocol.hold_out(tables, seed)
     with Lake(rest, case.tables).writing() as remaining, Lake(held, case.tables).writing() as hidden:
         for table in case.tables:

@@ -256,14 +256,22 @@ class Ingestion:
                 )
         return later
 
-    def check(self, table: str, rows: pl.DataFrame, zone: str | None, where: str) -> Checked:
+    def check(
+        self,
+        table: str,
+        rows: pl.DataFrame,
+        zone: str | None,
+        where: str,
+        *,
+        again: Observed | None = None,
+    ) -> Checked:
         """Type and check rows; refuse values of what the source says it does not observe.
 
-        A table may allow rows without a time for the sake of sources that tell none; from any other
-        source such a row is quarantined.
+        `again`: they stood in quarantine, of a source that observes so much. A table may allow rows without a time
+        for the sake of sources that tell none; from any other source such a row is quarantined.
         """
-        declared, observed = self.case.table(table), self._record.observed or Observed()
-        checked = check_rows(declared, rows, zone, where)
+        declared, observed = self.case.table(table), again or self._record.observed or Observed()
+        checked = check_rows(declared, rows, zone, where, picked=again is not None)
         if not issubclass(declared.schema, Requests | Impressions | Actions):
             return checked
         seen = {declared.time: observed.times}

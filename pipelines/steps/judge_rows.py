@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from sys import intern
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from pipelines.case_study import Contributions, Table
 from pipelines.settings import Outlier
 from pipelines.steps.outliers import believed
 from pipelines.stores.lake import LakeWriter
-from pipelines.stores.schemas import Actions
-from pipelines.stores.sql import parquet, quoted
+from pipelines.stores.schemas import Actions, polars_schema
+from pipelines.stores.sql import identifier, parquet, quoted
 
 OVER, OUTLIER = "over the limit", "outlier"
 _EPOCH = date(1970, 1, 1)
@@ -87,14 +88,22 @@ class Court:
         if standing:
             self._sql.execute(
                 f"DELETE FROM fresh WHERE id IN (SELECT id FROM (SELECT {_key(table.key, None)} AS id"
-                f" FROM {parquet(standing)}) SEMI JOIN fresh USING (id))"
+                f" FROM {self._rows(table, standing)}) SEMI JOIN fresh USING (id))"
             )
         self._sql.execute(
             "CREATE TEMP TABLE held AS SELECT * EXCLUDE (file, row, arrived) FROM fresh LIMIT 0"
         )
         if standing:
             since = f"{_DAY_OF} >= (SELECT min(day) FROM fresh) - {self._window}"
-            self._sql.execute(f"INSERT INTO held SELECT {columns} FROM {parquet(standing)} WHERE {since}")
+            rows = self._rows(table, standing)
+            self._sql.execute(f"INSERT INTO held SELECT {columns} FROM {rows} WHERE {since}")
+
+    def _rows(self, table: Table, files: Sequence[Path]) -> str:
+        """Write the SQL of files, some of which may be from before a column was declared: it is null there."""
+        read = parquet(list(files), by_name=True)
+        there = {name for name, *_ in self._sql.execute(f"DESCRIBE FROM {read}").fetchall()}
+        absent = [f"NULL AS {identifier(name)}" for name in polars_schema(table.schema) if name not in there]
+        return f"(SELECT {', '.join(['*', *absent])} FROM {read})"
 
     def watch(self, shown: Table, outlier: Outlier) -> None:
         """Count, by actor and day, what was shown: the lake's impressions and the staged ones, each once."""
@@ -103,7 +112,7 @@ class Court:
         since = f"{_DAY_OF} >= (SELECT min(day) FROM fresh) - {self._window}"
         each = (
             f"SELECT {_key(shown.key, None)} AS id, min({_key(self._who.actor, None)}) AS actor,"
-            f" min({_DAY_OF}) AS day FROM {parquet(files)} WHERE {since} GROUP BY id"
+            f" min({_DAY_OF}) AS day FROM {self._rows(shown, files)} WHERE {since} GROUP BY id"
             if files
             else "SELECT 0::UBIGINT AS id, 0::UBIGINT AS actor, 0 AS day LIMIT 0"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, islice
@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.case_study import CaseStudy
+from pipelines.case_study import CaseStudy, Observed
 from pipelines.errors import UsageError, nearest
 from pipelines.settings import Limits
-from pipelines.steps.ingest import Ingestion, Manifest
+from pipelines.steps.ingest import Ingestion, Manifest, manifests
 from pipelines.steps.judge_rows import OUTLIER, OVER
 from pipelines.stores.quarantine import Entry, Quarantine
 from pipelines.stores.schemas import polars_schema
@@ -66,24 +66,29 @@ def replay_quarantine(
     with Ingestion.open(
         case, ws, source="quarantine", as_of=as_of, zone=None, observed=None, limits=limits
     ) as run:
+        observed = {
+            each["source"]: Observed(**each["observed"]) for each in manifests(ws) if each["observed"]
+        }
         for name in tables:
             entries = quarantine.entries(name)
             while chunk := list(islice(entries, _CHUNK)):
-                _replay(run, name, chunk)
+                _replay(run, name, chunk, observed)
         return run.commit(replayed=tables) if run.total_read else run.nothing()
 
 
-def _replay(run: Ingestion, table: str, chunk: list[Entry]) -> None:
-    """Check the rows of one chunk again; those of one origin and zone together."""
+def _replay(run: Ingestion, table: str, chunk: list[Entry], observed: Mapping[str, Observed]) -> None:
+    """Check the rows of one chunk again; those of one origin, zone and source together."""
     schema = polars_schema(run.case.table(table).schema)
-    for (origin, zone), group in groupby(chunk, key=lambda entry: (entry.origin, entry.zone)):
+    together = groupby(chunk, key=lambda entry: (entry.origin, entry.zone, entry.source))
+    for (origin, zone, source), group in together:
         entries = list(group)
         problems: dict[int, list[dict[str, str]]] = {}
         for row, entry in enumerate(entries):
             for field in sorted(entry.row.keys() - schema.keys()):
                 reason = f"is not a column of {table}: {nearest(field, schema)}"
                 problems.setdefault(row, []).append({"field": field, "reason": reason})
-        checked = run.check(table, _frame(entries, schema), zone, origin)
+        known = observed.get(source, Observed())
+        checked = run.check(table, _frame(entries, schema), zone, origin, again=known)
         for problem in checked.problems:
             problems.setdefault(problem.row, []).append({"field": problem.field, "reason": problem.reason})
         for row in (checked.rows["arrived_at"] > run.as_of).fill_null(False).arg_true():

@@ -10,7 +10,7 @@ import polars as pl
 from pipelines.case_study import CaseStudy, Dataset, EvaluationProtocol
 from pipelines.errors import DataError, UsageError, nearest
 from pipelines.settings import CaseParams, Platform
-from pipelines.steps.hold_out import hold_out
+from pipelines.steps.hold_out import hold_out, known_tables
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.lake import Lake
 from pipelines.stores.workspace import Workspace
@@ -44,13 +44,12 @@ def split(
     """Open the training and the test data set of a protocol: by days, by its own moment, or held out."""
     found = find_protocol(case, protocol)
     if found.hold_out is not None:
-        start = first_moment(case, ws) if has_times(case, ws) else _EPOCH
+        start = first_moment(case, ws, as_of) if has_times(case, ws) else _EPOCH
         train, test = hold_out(case, ws, start, as_of, params.seed, platform, found)
         return Split(train, test)
     if found.split is not None:
-        lake = Lake(ws.lake, case.tables)
-        start = first_moment(case, ws)
-        cut = found.split({table.name: lake.scan(table.name) for table in case.tables})
+        start = first_moment(case, ws, as_of)
+        cut = found.split(known_tables(case, ws, as_of))
         if not start < cut < as_of:
             raise DataError(
                 f"protocol '{protocol}' splits at {cut.isoformat()}, which leaves one side empty: rows "
@@ -89,17 +88,18 @@ def has_times(case: CaseStudy, ws: Workspace) -> bool:
     return bool(_first_times(case, ws))
 
 
-def first_moment(case: CaseStudy, ws: Workspace) -> datetime:
-    """Find the midnight before the first row of the tables that labels are folded from."""
-    known = _first_times(case, ws)
+def first_moment(case: CaseStudy, ws: Workspace, as_of: datetime | None = None) -> datetime:
+    """Find the midnight before the first row of the tables that labels are folded from, of those known `as_of`."""
+    known = _first_times(case, ws, as_of)
     if not known:
         raise DataError(f"{ws.lake} holds no dated rows of {', '.join(case.label.reads)}: ingest some first")
     return min(known).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _first_times(case: CaseStudy, ws: Workspace) -> list[datetime]:
+def _first_times(case: CaseStudy, ws: Workspace, as_of: datetime | None = None) -> list[datetime]:
     lake = Lake(ws.lake, case.tables)
-    times = [_first(lake.scan(name), case.table(name).time) for name in case.label.reads]
+    rows = {name: lake.scan(name, None, as_of, arrived_before=as_of) for name in case.label.reads}
+    times = [_first(each, case.table(name).time) for name, each in rows.items()]
     return [time for time in times if time is not None]
 
 

@@ -39,11 +39,13 @@ class Checked:
     problems: tuple[Problem, ...]
 
 
-def check_rows(table: Table, rows: pl.DataFrame, zone: str | None, where: str) -> Checked:
+def check_rows(
+    table: Table, rows: pl.DataFrame, zone: str | None, where: str, *, picked: bool = False
+) -> Checked:
     """Type and check rows; `where` names their file in errors, `zone` that of naive time stamps.
 
-    Raises DataError on missing or unknown columns, columns of a wrong type, and naive time stamps
-    without a zone.
+    Rows that were `picked` out of a file for what is wrong with them say nothing of the file. Raises DataError on
+    missing or unknown columns, columns of a wrong type, and naive time stamps without a zone.
     """
     schema = polars_schema(table.schema)
     _check_columns(table, schema, rows, where)
@@ -51,7 +53,9 @@ def check_rows(table: Table, rows: pl.DataFrame, zone: str | None, where: str) -
     rows = rows.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent)
     typed, problems = [], []
     for name, dtype in schema.items():
-        column, failed = _read_column(rows[name], dtype, zone, f"{where}: column '{name}' of {table.name}")
+        column, failed = _read_column(
+            rows[name], dtype, zone, f"{where}: column '{name}' of {table.name}", picked
+        )
         typed.append(column)
         problems += _unreadable(rows[name], failed, dtype)
     frame = pl.DataFrame(typed, height=rows.height)
@@ -111,7 +115,7 @@ def _list(names: list[str]) -> str:
 
 
 def _read_column(
-    column: pl.Series, dtype: pl.DataType, zone: str | None, where: str
+    column: pl.Series, dtype: pl.DataType, zone: str | None, where: str, picked: bool
 ) -> tuple[pl.Series, pl.Series]:
     """Return the column as `dtype`, and which of its values could not be read."""
     read = _convert(column, dtype, zone, where)
@@ -123,7 +127,7 @@ def _read_column(
         read = read.set(read.is_infinite().fill_null(False), None)
     failed = present & read.is_null()
     values = int(present.sum())
-    if values >= _ALL_WRONG and int(failed.sum()) == values:
+    if values >= _ALL_WRONG and int(failed.sum()) == values and not picked:
         raise DataError(
             f"{where}: none of {values} values can be read as {_plain(dtype)} (the first:"
             f" {times_as_text(column.filter(present).head(1))[0]!r});"

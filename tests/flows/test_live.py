@@ -5,21 +5,27 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 import stub_case
 from log_help import file_log
 from plant_help import A_DAY, Plant
 
+from pipelines.case_study import Batch
+from pipelines.cli.data import _present
 from pipelines.errors import DataError, LoopError, UsageError
 from pipelines.flows import clock
+from pipelines.flows.edge import bind
 from pipelines.flows.live import advance_world, bind_live, is_seeded, seed_live, turn
+from pipelines.flows.real import midnight_after_last
 from pipelines.flows.serve import _require_whole
 from pipelines.flows.work import take_in
+from pipelines.steps.ingest import ingest
 from pipelines.stores.action_log import ActionLog
 from pipelines.stores.files import folder_digest
 from pipelines.stores.workspace import Workspace
 
-AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+AS_OF, DAY = datetime(2026, 3, 1, tzinfo=UTC), timedelta(days=1)
 
 
 def test_seeding_copies_the_run_once_and_starts_the_clock(built: Plant) -> None:
@@ -177,3 +183,24 @@ def test_real_users_are_not_advanced_by_a_world(built: Plant) -> None:
     with pytest.raises(UsageError, match="no world advances it"):
         advance_world(built.project, "breakdown", 1)
     assert folder_digest(ws.root) == before
+
+
+def test_rows_are_replayed_as_of_the_newest_that_were_taken_in(built: Plant) -> None:
+    """A source's rows may have come long after the simulated present, and a live system's since midnight."""
+    run = bind(built.project, "breakdown")
+    assert _present(run, live=False) == AS_OF
+    late = stub_case.readings(a_day=1).head(1).with_columns(reading_id=pl.lit("late"))
+    ingest(
+        run.case, run.workspace, [Batch("readings", late, "late.csv")], source="x", as_of=AS_OF + 200 * DAY
+    )
+    assert _present(run, live=False) == AS_OF + 200 * DAY
+    seed_live(built.project, "breakdown")
+    live = bind_live(built.project, "breakdown")
+    clock.advance(live.workspace, timedelta(hours=7))
+    assert _present(bind_live(built.project, "breakdown"), live=True) == AS_OF + timedelta(hours=7)
+
+
+def test_a_source_of_which_no_row_can_be_used_is_told(plant: Plant) -> None:
+    run = bind(plant.project, "breakdown")
+    with pytest.raises(DataError, match="no row of readings could be used: `loop quarantine list breakdown"):
+        midnight_after_last(run)

@@ -234,3 +234,15 @@ def test_an_unknown_limit_is_refused() -> None:
         UsageError, match=r"unknown key 'limits.actions.actor_days': did you mean 'actor_day'"
     ):
         parse(CaseConfig, {"limits": {"actions": {"actor_days": 3}}}, "config")
+
+
+def test_rows_from_before_a_column_was_declared_are_counted_without_it(
+    case: CaseStudy, ws: Workspace
+) -> None:
+    """Files that stand in the lake lack it; a limit by it knows nothing of their rows."""
+    most = limits(actions={"address_day": 2})
+    rows = watches(*((f"u{n}", "v1", n * HOUR) for n in range(6)), address="a")
+    assert read(case, ws, rows.head(2), limits()).kept == 2
+    for path in Lake(ws.lake, case.tables).files("actions"):
+        pl.read_parquet(path).drop("address").write_parquet(path)
+    assert read(case, ws, rows, most) == Rows(read=6, kept=2, duplicate=2, quarantined=2)

@@ -153,6 +153,20 @@ def test_replay_keeps_the_zone_that_the_source_declared(case: CaseStudy, ws: Wor
     assert first == datetime(2025, 12, 31, 18, 1, tzinfo=UTC)
 
 
+def test_many_rows_with_one_fault_stay_and_hold_up_no_others(case: CaseStudy, ws: Workspace) -> None:
+    """In quarantine the bad rows of a file are all that is left of it: that says nothing of the file."""
+    rows, row = tiny_tables(requests_a_day=40)["impressions"], pl.int_range(pl.len())
+    text = pl.when(row < 25).then(pl.lit("top")).otherwise(pl.col("position").cast(pl.String))
+    spoilt = rows.with_columns(position=text)
+    ingest(case, ws, [Batch("impressions", spoilt, "impressions.csv")], source="tiny", as_of=AS_OF)
+    correct(ws, "impressions", f'"{rows["impression_id"][3]}"', '"corrected"')
+    first = next((ws.quarantine / "impressions").glob("*.jsonl"))
+    lines = first.read_text().splitlines()
+    fixed = [line.replace('"top"', "1") if "corrected" in line else line for line in lines]
+    first.write_text("\n".join(fixed) + "\n")
+    assert replay_quarantine(case, ws, AS_OF).total == Rows(read=25, kept=1, quarantined=24)
+
+
 def test_rows_from_the_future_stay(case: CaseStudy, ws: Workspace, bad: None) -> None:
     correct(ws, "videos", "-1.0", "5.0")
     assert replay_quarantine(case, ws, datetime(2025, 12, 1, tzinfo=UTC), "videos").total.quarantined == 1

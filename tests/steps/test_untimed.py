@@ -17,7 +17,7 @@ from pipelines.errors import DataError
 from pipelines.settings import Alarms, Platform
 from pipelines.steps import monitor as room
 from pipelines.steps.ingest import ingest
-from pipelines.steps.quarantine import show_quarantine
+from pipelines.steps.quarantine import replay_quarantine, show_quarantine
 from pipelines.steps.split import first_moment, has_times
 from pipelines.stores.dataset import open_dataset
 from pipelines.stores.schemas import Utc
@@ -60,6 +60,19 @@ def test_rows_without_a_time_need_a_source_that_tells_none(untimed: CaseStudy, w
     assert read(untimed, ws, deeds(timed=False), UNTIMED).kept == 12
     with pytest.raises(DataError, match="'action_time' has values, but deeds does not observe it"):
         read(untimed, ws, deeds(timed=True), UNTIMED)
+
+
+def test_what_had_no_time_when_it_came_needs_none_to_come_back(untimed: CaseStudy, ws: Workspace) -> None:
+    spoilt = deeds(timed=False)
+    first = pl.int_range(pl.len()) == 0
+    action = pl.when(first).then(pl.lit("stare")).otherwise("action")
+    assert (
+        read(untimed, ws, replace(spoilt, rows=spoilt.rows.with_columns(action=action)), UNTIMED).quarantined
+        == 1
+    )
+    for path in (ws.quarantine / "actions").glob("*.jsonl"):
+        path.write_text(path.read_text().replace('"stare"', '"watch"'))
+    assert replay_quarantine(untimed, ws, END).total.kept == 1
 
 
 def test_only_a_data_set_without_an_order_of_time_holds_them(untimed: CaseStudy, ws: Workspace) -> None:
