@@ -79,7 +79,8 @@ class GroupCommit:
     def submit(self, entries: Sequence[Entry]) -> Future[int]:
         """Queue entries that become durable together; the future gives the offset after them, or the error.
 
-        Raises LogBusy where too much waits already, or a commit has been under way for seconds.
+        Raises LogBusy where too much waits already, or where a commit has been under way for seconds and one waits
+        for it: who comes first finds out whether the database is back.
         """
         one = _Waiting(entries, sum(len(entry.payload) for entry in entries), Future())
         with self._changed:
@@ -89,7 +90,7 @@ class GroupCommit:
                 raise LogBusy(
                     f"{self._bytes / 2**20:.0f} MiB wait to be written to the log: send it again in a moment"
                 )
-            if self._began is not None and monotonic() - self._began > _PATIENCE:
+            if self._silent and any(not each.offset.cancelled() for each in self._waiting):
                 raise LogBusy(f"the log has been silent for more than {_PATIENCE:.0f} s: send it again later")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="action-log", daemon=True)
@@ -98,6 +99,11 @@ class GroupCommit:
             self._bytes += one.size
             self._changed.notify()
         return one.offset
+
+    @property
+    def _silent(self) -> bool:
+        began = self._began
+        return began is not None and monotonic() - began > _PATIENCE
 
     def close(self) -> None:
         """Commit what waits, and stop."""
