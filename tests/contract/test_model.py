@@ -35,6 +35,18 @@ def test_a_row_s_score_is_its_own(finished) -> None:
     np.testing.assert_allclose(model.predict(rows[:7]), scores[:7], rtol=0, atol=1e-6)
 
 
+def test_a_row_s_score_is_its_own_whatever_the_model_has_not_met(finished) -> None:
+    """Items and people that came after it was fitted stand beside those that it knows."""
+    run: Run = finished.run
+    rows = run.case.predictions(opened(run, run.workspace, window(run)[0], run.as_of)).tail(1500)
+    model = load_model(run.case, run.workspace.model)
+    scores = model.predict(rows)
+    for part in range(3):
+        mine = np.arange(rows.height) % 3 == part
+        for chosen in (mine, np.sort(mine)):  # scattered rows, and a stretch of them
+            np.testing.assert_allclose(model.predict(rows.filter(chosen)), scores[chosen], rtol=0, atol=1e-6)
+
+
 def test_every_scorer_is_measured(finished) -> None:
     """Model, heuristics and oracle stand side by side, and the guardrails are measured of the model."""
     run: Run = finished.run

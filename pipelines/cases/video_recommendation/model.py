@@ -40,7 +40,7 @@ class VideoModel:
     params: VideoParams
 
     def predict(self, rows: pl.DataFrame) -> Floats:
-        """Score feature rows, shape (n,), each on its own.
+        """Score feature rows, shape (n,), each on its own: of a history, videos that it was not fitted on say nothing.
 
         Rows have the request's context (user_id, video_id, time, device, user_country, user_language) and
         the features of the service; what is missing counts as unknown. Where the ranker learned from
@@ -53,7 +53,8 @@ class VideoModel:
         numbered = rows.with_row_index("_row").with_columns(midnight.alias("_midnight"))
         for (moment,), part in sorted(numbered.group_by(["_midnight"], maintain_order=True), key=_first):
             shelf = Shelf.at(stage, day_of(moment), part)
-            scores[part["_row"].to_numpy()] = self.ranker.predict(service_columns(shelf, part))
+            columns = service_columns(shelf, part, self.stage.ids)
+            scores[part["_row"].to_numpy()] = self.ranker.predict(columns)
         return scores
 
     def retrieve(self, asked: Questions, k: int) -> Ints:
@@ -138,14 +139,18 @@ def retrieve(scorer: Scorer, allowed: NDArray[np.bool_], per_source: int, k: int
     return fuse(lists, allowed.shape[1], k)
 
 
-def service_columns(shelf: Shelf, rows: pl.DataFrame) -> NDArray[np.float32]:
-    """Compute the ranker's columns of a service's feature rows of one midnight, in their order."""
+def service_columns(shelf: Shelf, rows: pl.DataFrame, known: list[str] | None = None) -> NDArray[np.float32]:
+    """Compute the ranker's columns of a service's feature rows of one midnight, in their order.
+
+    Of histories the `known` videos count, which are the first of the stage's (default: all of them).
+    """
     asked = ["user_id", "time", "device"]
     people = rows.unique(asked, keep="first", maintain_order=True)
     numbered = people.select(asked).with_row_index("_request")
     request = rows.join(numbered, on=asked, how="left", nulls_equal=True, maintain_order="left")["_request"]
     now = people["time"].dt.epoch("us").to_numpy() / 86_400e6
-    requests = Requests.of(shelf.stage.encoder, people, served_histories(people, shelf.stage.ids, now))
+    histories = served_histories(people, known or shelf.stage.ids, now)
+    requests = Requests.of(shelf.stage.encoder, people, histories)
     item = rows["video_id"].replace_strict(
         dict(zip(shelf.stage.ids, range(len(shelf.stage.ids)), strict=True)), return_dtype=pl.Int64
     )

@@ -107,10 +107,10 @@ class Shelf:
 
     @cached_property
     def watched_rank(self) -> Floats:
-        """Rank of each video's watches in the catalogue, shape (catalogue,)."""
+        """Rank of each video's watches among those that the stage was fitted on, shape (catalogue,)."""
         every = np.arange(len(self.stage.watched))
         watched = self.stage.watched[None, None, :].astype(np.float32)
-        return _log_ranks(watched, np.zeros_like(every), every)[0]
+        return _log_ranks(watched, np.zeros_like(every), every, self.stage.fitted)[0]
 
     @cached_property
     def orders(self) -> list[Ints]:
@@ -208,8 +208,10 @@ class Scorer:
     def _match_columns(self, request: Ints, item: Ints) -> list[NDArray[Any]]:
         stage, told, length = self.stage, self.told, np.maximum(self.length, 1.0)
         tower, similar, recent, then = self.tower, self.similar, self.similar_recent, told.then
-        spread = np.maximum(tower.std(axis=1), 1e-6)
-        standard = (tower - tower.mean(axis=1, keepdims=True)) / spread[:, None]
+        # Held to the videos that the stage was fitted on: which others stand beside them must not matter.
+        fitted = tower[:, : stage.fitted]
+        spread = np.maximum(fitted.std(axis=1), 1e-6)
+        standard = (tower - fitted.mean(axis=1, keepdims=True)) / spread[:, None]
         genres, languages, creators = (
             each / length[:, None] for each in (told.genres, told.languages, told.creators)
         )
@@ -226,17 +228,17 @@ class Scorer:
         own_year = np.where(dated > 0, years / np.maximum(dated, 1.0), np.nan)
         return [
             similar[request, item],
-            _of_best(similar, request, item),
+            _of_best(similar, request, item, stage.fitted),
             ranks[0],
             recent[request, item],
-            _of_best(recent, request, item),
+            _of_best(recent, request, item, stage.fitted),
             tower[request, item],
             standard[request, item],
             ranks[1],
             self.close[request, item],
             ranks[2],
             then[request, item],
-            _of_best(then, request, item),
+            _of_best(then, request, item, stage.fitted),
             ranks[3],
             self.shelf.watched_rank[item],
             np.einsum("pg,pg->p", genres[request], stage.genres[item]),
@@ -255,13 +257,13 @@ class Scorer:
         ]
 
     def _ranks(self, scores: Sequence[NDArray[Any]], request: Ints, item: Ints) -> Floats:
-        """Rank pairs within their request's whole catalogue, by each of several scores (scores, pairs).
+        """Rank pairs among what the stage was fitted on, for their request, by each of several scores (scores, pairs).
 
         What a request has watched comes last; log1p of the rank from 0.
         """
         unseen = np.array(scores, dtype=np.float32)
         unseen[:, self.histories.rows(), self.histories.items] = -np.inf
-        return _log_ranks(unseen, request, item)
+        return _log_ranks(unseen, request, item, self.stage.fitted)
 
 
 def pair_columns(shelf: Shelf, requests: Requests, request: Ints, item: Ints) -> NDArray[np.float32]:
@@ -287,15 +289,19 @@ def chunks(requests: Requests, catalogue: int) -> Iterator[tuple[int, int, Reque
         yield low, high, requests.part(low, high)
 
 
-def _of_best(scores: NDArray[Any], request: Ints, item: Ints) -> Floats:
-    """Divide scores by the best of their request: what a refit on more data does not move."""
-    return np.asarray(scores[request, item] / np.maximum(scores.max(axis=1), 1e-9)[request])
+def _of_best(scores: NDArray[Any], request: Ints, item: Ints, first: int) -> Floats:
+    """Divide scores by the best of their request among the `first` items: what a refit on more data does not move."""
+    best = scores[:, :first].max(axis=1)
+    return np.asarray(scores[request, item] / np.maximum(best, 1e-9)[request])
 
 
-def _log_ranks(scores: NDArray[np.float32], request: Ints, item: Ints) -> Floats:
-    """Return log1p of how many of their request's scores (kinds, n, catalogue) are greater, (kinds, pairs)."""
+def _log_ranks(scores: NDArray[np.float32], request: Ints, item: Ints, first: int) -> Floats:
+    """Return log1p of how many of the `first` of their request's scores (kinds, n, catalogue) are greater.
+
+    Shape (kinds, pairs).
+    """
     costs = -scores
-    lower = np.sort(costs, axis=2)
+    lower = np.sort(costs[:, :, :first], axis=2)
     starts = np.searchsorted(request, np.arange(scores.shape[1] + 1))
     greater = np.zeros((len(scores), len(request)))
     for row, (low, high) in enumerate(pairwise(starts)):

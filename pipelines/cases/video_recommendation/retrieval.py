@@ -68,6 +68,12 @@ class Retrieval:
     known: Ints
     content: Floats32
     genres: Floats
+    beyond: int = 0
+
+    @property
+    def fitted(self) -> int:
+        """How many videos it was fitted on: the first ones. The other, `beyond` them, were added later."""
+        return self.catalogue.height - self.beyond
 
     @property
     def ids(self) -> list[str]:
@@ -147,6 +153,7 @@ class Retrieval:
             known=np.append(self.known, np.full(count, -1, dtype=np.int64)),
             content=np.concatenate([self.content, self.encoder.content(new)]),
             genres=np.concatenate([self.genres, self.encoder.genre_matrix(new)]),
+            beyond=self.beyond + count,
         )
 
     def week_of(self, days: Floats) -> Ints:
@@ -213,6 +220,7 @@ class Retrieval:
             **{name: stored[name].to_numpy() for name in _STORED},
             content=encoder.content(catalogue),
             genres=encoder.genre_matrix(catalogue),
+            beyond=0,
         )
 
 
