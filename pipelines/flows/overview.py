@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import catalog
+from pipelines.flows.edge import SEED
 from pipelines.flows.work import DECISION
 from pipelines.settings import Project
 from pipelines.stores.files import read_json
@@ -37,7 +38,7 @@ def _describe(project: Project, workspace: Workspace, case: str, source: str) ->
     verdict = _read(workspace.monitor / "verdict.json")
     return {
         "case": case,
-        "source": source,
+        "source": _grown_from(workspace, case) or source,
         "workspace": workspace.origin,
         "as_of": evaluation.get("as_of"),
         "rows": rows(workspace),
@@ -55,6 +56,12 @@ def _describe(project: Project, workspace: Workspace, case: str, source: str) ->
         "last_retrain": _read(workspace.root / "last_retrain.json") or None,
         "seconds": _read(workspace.root / "seconds.json"),
     }
+
+
+def _grown_from(workspace: Workspace, case: str) -> str | None:
+    """Name the source that a live workspace was seeded from; None where it was the world, or none was told."""
+    run = str(_read(workspace.root / SEED).get("from", ""))
+    return run.partition(f"runs/{case}-")[2] or None
 
 
 def rows(workspace: Workspace) -> dict[str, int]:

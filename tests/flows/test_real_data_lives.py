@@ -13,6 +13,7 @@ from pipelines.errors import UsageError
 from pipelines.flows import clock, work
 from pipelines.flows.edge import bind, perform
 from pipelines.flows.live import bind_live, seed_live
+from pipelines.flows.overview import overview
 from pipelines.flows.real import run_source
 from pipelines.flows.serve import open_service
 from pipelines.flows.timelapse.judgement import judge_day
@@ -56,6 +57,8 @@ def test_it_is_seeded_served_and_retrained(project: Project, monkeypatch: pytest
     first = work.introduce(run)
     assert first is not None and first.decision == "promoted"
     assert work.introduce(run) is None, "its model is judged once, however often it is asked for"
+    (stands,) = [each for each in overview(project) if each["workspace"] == "live"]
+    assert stands["source"] == SOURCE
 
     service = open_service(project, CASE, seed=3)
     try:
