@@ -68,6 +68,7 @@ class Verdict:
 
     level: str = "none"
     reasons: tuple[str, ...] = ()
+    end: str | None = None
     since: str | None = None
     columns: tuple[Any, ...] = ()
 
