@@ -6,11 +6,9 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
-from time import monotonic
 from typing import Any, get_args
 
 import numpy as np
@@ -22,6 +20,7 @@ from pipelines.case_study import Answer, CaseStudy, Serving
 from pipelines.errors import DataError, LoopError
 from pipelines.experiments.running import TREATMENT
 from pipelines.serving.address import network_of
+from pipelines.serving.durable import Durable
 from pipelines.serving.explore import explore
 from pipelines.serving.ladder import CHAMPION, Ladder, Rung, State
 from pipelines.serving.own import OwnFeatures, StoreDownError
@@ -40,12 +39,11 @@ from pipelines.serving.rows import (
 from pipelines.serving.tokens import Refused, Tokens
 from pipelines.serving.trials import Trials
 from pipelines.settings import Answers
-from pipelines.stores.action_log import ActionLog, LogBusy
+from pipelines.stores.action_log import ActionLog
 from pipelines.stores.registry import CHALLENGER
 from pipelines.stores.schemas import REFUSED, SERVED
 
 _log = logging.getLogger(__name__)
-_PATIENCE = 10.0  # seconds: a commit takes milliseconds
 _ABOUT = Columns(
     {"request_id": pl.String(), "request_time": TIME, "features_as_of": TIME, "features_read": pl.Boolean()}
 )
@@ -128,13 +126,12 @@ class Service:
         rng: np.random.Generator,
     ) -> None:
         self.case, self.serving, self.options = case, serving, options
-        self._ladder, self._own, self._log = ladder, own, log
+        self._ladder, self._own, self._log = ladder, own, Durable(log)
         self._tokens, self._now, self._rng = tokens, now, rng
         self._tables = log_tables(case)
         check_logged(case, serving, self._tables)
         self._request_schema = _schema(serving.request)
         self._drawing = Lock()
-        self._failed: float | None = None
         self._unit = serving.asker
         self.counts: Counter[str] = Counter()
         self._trials = Trials(ladder.workspace, self.counts)
@@ -178,10 +175,12 @@ class Service:
             self._part(state, asked, seen, rows, [arms[row] for row in rows], now, read)
             for rows in _split(arms)
         ]
-        written = self._submit([table for part in parts for table in self._tables_of(part, now, state, read)])
+        written = self._log.submit(
+            [table for part in parts for table in self._tables_of(part, now, state, read)]
+        )
         # Tokens are signed while the log's disk works; nobody gets them before it is done.
         found = {row: each for part in parts for row, each in self._decisions(part, now, state)}
-        self._wait(written)
+        self._log.wait(written)
         self._follow(state, parts)
         return [found[row] for row in range(len(requests))]
 
@@ -234,36 +233,14 @@ class Service:
             parts.append((layout.name, layout.columns.frame(good)))
         if bad:
             parts.append((REFUSED, refused(layout.table, bad, now)))
-        self._wait(self._submit(parts))
+        self._log.wait(self._log.submit(parts))
         self.counts.update({"actions": len(good), "actions_refused": len(bad)})
         return told
 
     @property
     def failing(self) -> bool:
         """Say whether the log has failed within the last seconds, and has taken nothing since."""
-        return self._failed is not None and monotonic() - self._failed < _PATIENCE
-
-    def _submit(self, parts: Sequence[tuple[str, pl.DataFrame]]) -> Future[int]:
-        try:
-            return self._log.submit_all(parts)
-        except LoopError:
-            self._failed = monotonic()
-            raise
-
-    def _wait(self, written: Future[int]) -> None:
-        """Wait until what was submitted is durable; but not for ever on a log that hangs."""
-        try:
-            written.result(_PATIENCE)
-        except TimeoutError:
-            written.cancel()
-            self._failed = monotonic()
-            raise LogBusy(
-                f"the log has not answered for {_PATIENCE:.0f} s: nothing was acknowledged, send it again"
-            ) from None
-        except LoopError:
-            self._failed = monotonic()
-            raise
-        self._failed = None
+        return self._log.failing
 
     def _frame(self, asked: Sequence[Row], now: datetime) -> pl.DataFrame:
         """Lay out requests as rows, with their `time`. Raises UnfitError where a number cannot be kept."""

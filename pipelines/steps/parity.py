@@ -130,14 +130,14 @@ def _compare(case: CaseStudy, ws: Workspace, platform: Platform, rows: pl.DataFr
     expected = historical(store, case.service, asked, "features_as_of", own)
     differing = _differing(rows, expected.drop(asked.columns))
     newer = _newer(rows, materialized(case, ws, platform), told.end)
-    unsure = differing.fold(lambda one, other: one | other) & newer.is_not_null() if differing.width else None
-    if unsure is not None and unsure.any():
+    unsure = _anywhere(differing) & newer.is_not_null()
+    if unsure.any():
         # Value by value: one view may have been written already, and another not.
         then = asked.with_columns(features_as_of=newer).filter(unsure)
         again = historical(store, case.service, then, "features_as_of", own).drop(asked.columns)
         left = _differing(rows.filter(unsure), again)
         left = left.select(left[name] & differing.filter(unsure)[name] for name in left.columns)
-        explained = unsure.arg_true().filter(~left.fold(lambda one, other: one | other))
+        explained = unsure.arg_true().filter(~_anywhere(left))
         kept = ~pl.int_range(rows.height, eager=True).is_in(explained.implode())
         rows, expected, differing = rows.filter(kept), expected.filter(kept), differing.filter(kept)
         if len(explained):
@@ -150,6 +150,11 @@ def _differing(rows: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(
         {each.name: ~rows[each.name].cast(each.dtype).eq_missing(each) for each in expected.get_columns()}
     )
+
+
+def _anywhere(differing: pl.DataFrame) -> pl.Series:
+    """Say of each row whether any of its values differs."""
+    return differing.with_columns(_=pl.lit(False)).select(pl.any_horizontal(pl.all())).to_series()
 
 
 def _newer(rows: pl.DataFrame, online: datetime | None, end: datetime) -> pl.Series:

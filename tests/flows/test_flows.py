@@ -153,13 +153,15 @@ def test_a_retrain_of_what_was_never_seeded_says_what_to_do(plant: Plant) -> Non
         retrain()
 
 
+def broken(run: Any) -> Any:
+    """Stand in for a step that fails."""
+    raise LoopError("the disk is full")
+
+
 def test_a_failing_step_fails_the_flow_and_promotes_nothing(
     built: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.flows import edge
-
-    def broken(run: Any) -> Any:
-        raise LoopError("the disk is full")
 
     seed_live(built.project, "breakdown")
     monkeypatch.setitem(edge._PERFORM, "train", broken)
@@ -173,9 +175,6 @@ def test_a_retrain_that_dies_after_training_has_learned_nothing(
 ) -> None:
     from pipelines.flows import edge
     from pipelines.steps.signals import last_training
-
-    def broken(run: Any) -> Any:
-        raise LoopError("the disk is full")
 
     seed_live(built.project, "breakdown")
     retrain()

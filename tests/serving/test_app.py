@@ -223,7 +223,7 @@ def test_what_the_log_cannot_take_is_not_acknowledged(
             assert "nothing of" in said["detail"] and reply.headers["retry-after"] == "1"
         said = check_problem(client.get("/readyz"), 503)  # whoever balances load looks elsewhere meanwhile
         assert said["systems"] == [NAME]
-        patch.setattr("pipelines.serving.service._PATIENCE", 0.0)
+        patch.setattr("pipelines.serving.durable._PATIENCE", 0.0)
         assert client.get("/readyz").status_code == 200, "it is tried again"
     assert shop.log.end == end
     assert client.post(ACTIONS, json={"actions": [click(token)]}).json()["accepted"] == 1

@@ -28,18 +28,23 @@ class Doubler:
         return [2 * each for each in numbers]
 
 
+async def waiting(double: Doubler, gathered: Gathered[int, int], *numbers: int) -> list[asyncio.Task[int]]:
+    """Ask for 1, and once that is under way for other numbers."""
+    first = asyncio.create_task(gathered.ask(1))
+    while not double.groups:
+        await asyncio.sleep(0.001)
+    others = [asyncio.create_task(gathered.ask(number)) for number in numbers]
+    await asyncio.sleep(0)
+    return [first, *others]
+
+
 def test_what_comes_meanwhile_goes_together() -> None:
     double = Doubler()
 
     async def main() -> list[int]:
-        gathered = Gathered(double)
-        first = asyncio.create_task(gathered.ask(1))
-        while not double.groups:
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(gathered.ask(number)) for number in (2, 3, 4)]
-        await asyncio.sleep(0)
+        tasks = await waiting(double, Gathered(double), 2, 3, 4)
         double.go.set()
-        return [await each for each in (first, *others)]
+        return [await each for each in tasks]
 
     assert asyncio.run(main()) == [2, 4, 6, 8]
     assert double.groups == [[1], [2, 3, 4]]
@@ -50,13 +55,9 @@ def test_a_failure_is_told_to_all_of_its_group_and_to_nobody_else() -> None:
 
     async def main() -> list[object]:
         gathered = Gathered(double)
-        first = asyncio.create_task(gathered.ask(1))
-        while not double.groups:
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(gathered.ask(number)) for number in (2, 13)]
-        await asyncio.sleep(0)
+        tasks = await waiting(double, gathered, 2, 13)
         double.go.set()
-        found: list[object] = list(await asyncio.gather(first, *others, return_exceptions=True))
+        found: list[object] = list(await asyncio.gather(*tasks, return_exceptions=True))
         return [*found, await gathered.ask(5)]
 
     first, second, third, last = asyncio.run(main())
@@ -70,15 +71,11 @@ def test_more_than_may_wait_are_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
     async def main() -> list[int]:
         gathered = Gathered(double)
-        first = asyncio.create_task(gathered.ask(1))
-        while not double.groups:
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(gathered.ask(number)) for number in (2, 3)]
-        await asyncio.sleep(0)
+        tasks = await waiting(double, gathered, 2, 3)
         with pytest.raises(BusyError, match="wait already"):
             await gathered.ask(4)
         double.go.set()
-        return [await each for each in (first, *others)]
+        return [await each for each in tasks]
 
     assert asyncio.run(main()) == [2, 4, 6]
 
@@ -87,12 +84,7 @@ def test_who_gives_up_disturbs_nobody() -> None:
     double = Doubler()
 
     async def main() -> int:
-        gathered = Gathered(double)
-        first = asyncio.create_task(gathered.ask(1))
-        while not double.groups:
-            await asyncio.sleep(0.001)
-        second = asyncio.create_task(gathered.ask(2))
-        await asyncio.sleep(0)
+        first, second = await waiting(double, Gathered(double), 2)
         first.cancel()
         double.go.set()
         with pytest.raises(asyncio.CancelledError):

@@ -71,9 +71,8 @@ def _settled(plan: Plan) -> int:
     """Name the day from which success is measured: after labels, a decision (a day), a training, a canary."""
     attribution = catalog.case(plan.case).framing.attribution
     config = CaseConfig.model_validate(plan.config)
-    canary = (
-        config.experiment.minimum_days if config.promotion == "canary" else 0
-    )  # its shadow days among them
+    # A canary's shadow days are among its fewest.
+    canary = config.experiment.minimum_days if config.promotion == "canary" else 0
     return plan.shift_day + math.ceil(attribution / timedelta(days=1)) + 1 + canary
 
 
