@@ -11,8 +11,8 @@ import numpy as np
 
 from pipelines.case_study import Statistic
 
-BLOCK_CELLS = 4_000_000
-"""Weights held in memory at once: units times resamples."""
+BLOCK_CELLS = 250_000
+"""Weights held at once, units times resamples: few enough to stay in a core's cache from one statistic to the next."""
 
 Key = TypeVar("Key", bound=Hashable)
 

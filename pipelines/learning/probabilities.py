@@ -47,8 +47,9 @@ class Sums:
         """Compute the measure: a float, or shape (resamples,) for weights (resamples, units)."""
         if weights is None:
             weights = np.ones(len(self.units))
+        summed = [weighted_sum(weights, each) for each in np.ascontiguousarray(self.columns.T)]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = self.of_sums(np.stack([weighted_sum(weights, each) for each in self.columns.T], axis=-1))
+            found = self.of_sums(np.stack(summed, axis=-1))
         return float(found) if np.ndim(found) == 0 else found
 
     def of_sums(self, sums: Floats) -> Any:

@@ -47,6 +47,7 @@ BANDIT_COLUMNS = (
 )  # fmt: skip
 BANDIT_ITEMS = ("item_id", "item_feature_1", "item_feature_2", "item_feature_3")
 POLICIES = ("random", "bts")
+ANSWERS = ("0", "1")
 CAMPAIGNS = ("all", "men", "women")
 
 
@@ -179,22 +180,24 @@ def _bandit_rows(rows: pl.DataFrame, log: _Log, affinities: Sequence[str]) -> pl
 
 
 def _events(rows: pl.DataFrame, origin: str, first_row: int) -> Iterator[Batch]:
-    """Yield requests, impressions and clicks of rows that hold them side by side."""
+    """Yield requests, impressions and clicks of rows that hold them side by side.
+
+    Where nobody tells whether there was a click there is no impression: without one it would be taken for a no.
+    """
+    rows = rows.with_columns(pl.col("click").fill_null("").str.strip_chars().str.strip_suffix(".0"))
+    told = rows.filter(pl.col("click").is_in(ANSWERS))
     shared = ("user_id", "ad_id", "campaign_id", "category")
     impression = pl.format("{}-1", "request_id")
     requests = rows.select(
         "request_id", pl.col("time").alias("request_time"), "policy", NO_TEXT.alias("model_version"), "user_id",
         *PAGE_CONTEXT, *USER_CONTEXT, pl.col("time").alias("arrived_at"),
     )  # fmt: skip
-    impressions = rows.select(
+    impressions = told.select(
         impression.alias("impression_id"), "request_id", pl.col("time").alias("impression_time"), "position",
         "propensity", *shared, pl.col("policy").replace_strict({"random": True}, default=None).alias("explored"),
         "affinity", pl.col("time").alias("arrived_at"),
     )  # fmt: skip
-    answered = rows.with_columns(
-        pl.col("click").fill_null("")
-    )  # nobody knows is not "no": quarantine names it
-    clicks = answered.filter(pl.col("click") != "0").select(
+    clicks = rows.filter(pl.col("click") != "0").select(  # what is neither 0 nor 1 quarantine names
         pl.format("{}-click", impression).alias("action_id"),
         impression.alias("impression_id"),
         pl.when(pl.col("click") == "1")
@@ -207,7 +210,10 @@ def _events(rows: pl.DataFrame, origin: str, first_row: int) -> Iterator[Batch]:
         pl.col("time").alias("arrived_at"),
     )
     yield Batch("requests", requests, origin, first_row)
-    yield Batch("impressions", impressions, origin, first_row)
+    if told.height == rows.height:
+        yield Batch("impressions", impressions, origin, first_row)
+    else:
+        yield Batch("impressions", impressions, f"{origin} (rows whose click is 0 or 1)")
     if clicks.height:
         yield Batch("actions", clicks, f"{origin} (rows with a click)")
 

@@ -110,14 +110,21 @@ def test_wns_quarantines_bad_rows_by_field(tmp_path: Path) -> None:
     assert counts["impressions"].quarantined == 1
     assert counts["actions"].quarantined == 1, "7 is no click and no pass"
     assert found["actions"].height == 1
+    assert found["impressions"]["impression_id"].to_list() == ["s7-1", "s8-1"], "what nobody answered is no example"
 
 
 def test_a_missing_answer_is_not_a_no(tmp_path: Path) -> None:
     folder = bandit(tmp_path / "men")
     log = folder / "bts" / "men.csv"
     log.write_text(log.read_text().replace(",1,2,0,0.25", ",1,2,,0.25"))
-    manifest, _ = take(OPEN_BANDIT, folder, tmp_path)
+    manifest, found = take(OPEN_BANDIT, folder, tmp_path)
     assert manifest.tables["actions"].quarantined == 1 and manifest.tables["actions"].kept == 2
+    assert found["impressions"]["impression_id"].str.starts_with("bts").sum() == 1, "and no example"
+
+
+def test_a_click_may_be_written_as_a_number(tmp_path: Path) -> None:
+    manifest, found = take(WNS, wns(tmp_path / "wns", clicks="0.0\n 1.0\n0\n"), tmp_path)
+    assert manifest.total.quarantined == 0 and found["actions"]["impression_id"].to_list() == ["s8-1"]
 
 
 def test_open_bandit_keeps_policies_and_propensities(tmp_path: Path) -> None:
