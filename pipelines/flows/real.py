@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,10 +16,14 @@ from pipelines.case_study import Source
 from pipelines.errors import DataError, UsageError, nearest
 from pipelines.flows.edge import Run, bind_source, perform, timed
 from pipelines.settings import Project
-from pipelines.stores.files import read_json, write_json
+from pipelines.stores.files import read_json, write_folder_aside, write_json
 from pipelines.stores.models import read_card
+from pipelines.stores.noted_files import NotedFiles
+from pipelines.stores.workspace import Workspace
 
 Say = Callable[[str], None]
+FILES = "files.json"
+"""In a workspace: the digests of the files that it was made of."""
 
 
 def run_source(
@@ -67,22 +72,48 @@ def ingest_source(run: Run, source: Source, data: str, as_of: datetime | None, s
     from pipelines.steps.ingest import ingest
     from pipelines.stores.location import open_location
 
-    location = open_location(data, run.workspace.root / "downloads")
-    with timed(run.workspace, "ingest"):
+    location = NotedFiles(open_location(data, run.workspace.root / "downloads"))
+    with timed(run.workspace, "ingest"), _made_of(run, location, say) as workspace:
         manifest = ingest(
             run.case,
-            run.workspace,
+            workspace,
             source.read(location),
             source=source.name,
             as_of=as_of or datetime.now(UTC),
             zone=source.zone,
             observed=source.observed,
         )
+        write_json(workspace.root / "rows.json", asdict(manifest.total))
     say(manifest.summary())
-    total = manifest.total
-    counts = {each: getattr(total, each) for each in ("read", "kept", "duplicate", "quarantined")}
-    write_json(run.workspace.root / "rows.json", counts)
     return replace(run, as_of=as_of or midnight_after_last(run))
+
+
+@contextmanager
+def _made_of(run: Run, location: NotedFiles, say: Say) -> Iterator[Workspace]:
+    """Yield the run's workspace; where it was made of other files, an empty one, which takes its place in the end.
+
+    What the files of two runs say of the same ids must not be mixed. Raise UsageError where rows that somebody mended
+    would be lost.
+    """
+    from pipelines.steps.ingest import manifests
+
+    root = run.workspace.root
+    notes = root / FILES
+    if notes.is_file() and location.holds(read_json(notes)):
+        yield run.workspace
+        return
+    if any(each["source"] == "quarantine" for each in manifests(run.workspace)):
+        raise UsageError(
+            f"{root} holds rows that were mended in quarantine, and the files are others than those it was made of: "
+            "remove it to begin anew, or name the same files"
+        )
+    if run.workspace.lake.exists():
+        say("the files are others than those of the last run: what was made of those is replaced")
+    with write_folder_aside(root) as aside:
+        yield Workspace(aside)
+        write_json(aside / FILES, location.noted)
+        if (root / "downloads").is_dir():
+            (root / "downloads").rename(aside / "downloads")
 
 
 def midnight_after_last(run: Run) -> datetime:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from pipelines.errors import DataError
+
 
 def k_core(pairs: pl.DataFrame, k: int, user: str = "user_id", item: str = "item_id") -> pl.DataFrame:
     """Keep, of distinct pairs, the largest part in which every user and every item has at least k."""
@@ -26,7 +28,10 @@ def moment_at_share(times: pl.Series, share: float) -> datetime:
     """
     ordered = times.drop_nulls().sort()
     if ordered.is_empty():
-        raise ValueError("there are no events to divide")
+        raise DataError(
+            f"no row with a time in '{times.name}' could be used: there is nothing to divide; `loop quarantine list` "
+            "says why"
+        )
     exact: datetime = ordered[min(int(share * len(ordered)), len(ordered) - 1)]
     midnight = (exact + timedelta(hours=12)).replace(hour=0, minute=0, second=0, microsecond=0)
     first: datetime = ordered[0]

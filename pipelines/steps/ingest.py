@@ -80,6 +80,7 @@ class Manifest:
             f"{total.read:,} rows read = {total.kept:,} kept + {total.duplicate:,} duplicate "
             f"+ {total.quarantined:,} quarantined"
             + (f" ({sum(self.limited.values()):,} over a limit)" if self.limited else "")
+            + (f"; {total.later:,} arrive after {self.as_of:%Y-%m-%d %H:%M} and wait" if total.later else "")
         )
 
 

@@ -69,6 +69,8 @@ def monitor(
     if not has_times(case, ws):
         return _unjudged(ws.monitor, digest, alarms, "no_times", NO_TIMES)
     plan = make_plan(case, first_moment(case, ws), as_of, record)
+    if plan.split <= plan.learned_from:  # a day or two of rows in all
+        return _unjudged(ws.monitor, digest, alarms, "no_reference", NO_REFERENCE)
     origin = {"model": digest, "judged_from": midnight(plan.split).isoformat()}
     watch = Watch(case, ws, as_of, platform, load_model(case, folder), learned_columns(case, folder))
     known = _known(ws.monitor, origin)

@@ -19,12 +19,13 @@ SHORTEST_REFERENCE = 21  # days that are kept although features were still filli
 class Plan:
     """Day numbers: the reference [start, split), what is judged from `split` on, until `end`.
 
-    Rows before `learned_until` are those the model learned from.
+    Rows of [learned_from, learned_until) are those the model learned from.
     """
 
     start: int
     split: int
     end: int
+    learned_from: int
     learned_until: int
     notes: tuple[str, ...] = ()
 
@@ -37,7 +38,7 @@ def make_plan(case: CaseStudy, first: datetime, as_of: datetime, record: Mapping
     """
     window = {name: datetime.fromisoformat(record["window"][name]) for name in ("start", "end")}
     end, born = day_number(as_of), day_number(datetime.fromisoformat(record["as_of"]), up=True)
-    learned_until = day_number(window["end"], up=True)
+    learned_from, learned_until = day_number(window["start"]), day_number(window["end"], up=True)
     split = born if end > born else learned_until
     if split >= end:  # nothing was held out by time: the last days are judged
         split = end - int(record.get("days", {}).get("evaluate_days", 7))
@@ -47,7 +48,7 @@ def make_plan(case: CaseStudy, first: datetime, as_of: datetime, record: Mapping
     start = max(day for day in settled if day <= max(begin, split - SHORTEST_REFERENCE))
     filling = ", ".join(str(days) for days in windows if day_number(first) + days > start)
     note = f"features over {filling} days were still filling their windows in the reference"
-    return Plan(start, split, end, learned_until, (note,) if filling else ())
+    return Plan(start, split, end, learned_from, learned_until, (note,) if filling else ())
 
 
 def day_number(moment: datetime, *, up: bool = False) -> int:

@@ -123,7 +123,10 @@ def _read_column(
     if column.dtype.is_float():
         read = read.to_frame().select(pl.when(~column.is_nan().fill_null(False)).then(pl.first())).to_series()
         present &= ~column.is_nan().fill_null(False)
-    if dtype.is_float():  # no sum, mean or ratio that it enters is a number
+    if dtype.is_float():
+        present &= ~read.is_nan().fill_null(False)  # text says "nan" where there is no number
+        read = read.fill_nan(None)
+        # No sum, mean or ratio that it enters is a number.
         read = read.set(read.is_infinite().fill_null(False), None)
     failed = present & read.is_null()
     values = int(present.sum())

@@ -69,7 +69,8 @@ def test_real_data_end_in_a_registered_version(project: Path, ratings: Path) -> 
 
     status = loop(project, "status", "--json")
     (entry,) = json.loads(status.stdout)
-    assert entry["source"] == "movietweetings" and entry["rows"] == rows and entry["metric"] == "ndcg_at_10"
+    assert entry["source"] == "movietweetings" and entry["metric"] == "ndcg_at_10"
+    assert {**entry["rows"], "later": 0} == rows
 
     refused = loop(project, "quarantine", "list", CASE, "--source", "movietweetings", "--json")
     assert sum(each["rows"] for each in json.loads(refused.stdout)) >= 2

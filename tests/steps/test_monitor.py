@@ -177,6 +177,15 @@ def test_no_model_is_told(breakdown: Workspace) -> None:
         look(breakdown)
 
 
+def test_a_model_of_a_day_or_two_has_nothing_to_be_compared_with(
+    watched: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = read_record(watched.model)
+    window = {"start": (AS_OF - DAY).isoformat(), "end": AS_OF.isoformat()}
+    monkeypatch.setattr("pipelines.steps.monitor.read_record", lambda _: {**record, "window": window})
+    assert look(watched).status == "no_reference"
+
+
 def test_a_reference_that_is_gone_is_told(watched: Workspace) -> None:
     for folder in (watched.lake / "readings").glob("date=2026-02-*"):
         if folder.name < "date=2026-02-22":

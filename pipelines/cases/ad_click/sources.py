@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ BANDIT_COLUMNS = (
 BANDIT_ITEMS = ("item_id", "item_feature_1", "item_feature_2", "item_feature_3")
 POLICIES = ("random", "bts")
 ANSWERS = ("0", "1")
+TIME = pl.Datetime("us", "UTC")
+SOUND = {
+    "position": pl.col("position").cast(pl.Int32, strict=False) >= 1,
+    "propensity": pl.col("propensity").cast(pl.Float64, strict=False).is_between(0, 1, closed="right"),
+    "affinity": pl.col("affinity").cast(pl.Float64, strict=False).is_infinite().not_(),
+}
+"""What the table of impressions takes, where it is told."""
 CAMPAIGNS = ("all", "men", "women")
 
 
@@ -65,6 +73,7 @@ def read_wns(location: Location) -> Iterator[Batch]:
     rows = rows.with_columns(
         answers.to_series().str.strip_chars().alias("click"),
         time=_naive(pl.col("DateTime")),
+        moment=_moment(pl.col("DateTime")),
         ad_id=pl.concat_str(
             [
                 pl.col(name).fill_null("")
@@ -72,12 +81,13 @@ def read_wns(location: Location) -> Iterator[Batch]:
             ],
             separator="-",
         ),
-        request_id=pl.format("s{}", "session_id"),
     )
+    rows = _told_apart(rows)
     first = rows.group_by("ad_id", maintain_order=True).agg(
         pl.col("campaign_id", "product", "product_category_1", "product_category_2").first(),
-        arrived_at=pl.col("time").sort().first(),
+        arrived_at=pl.col("moment").min(),
     )
+    first = first.with_columns(pl.col("arrived_at").fill_null(pl.col("arrived_at").min()))
     yield Batch("ads", first.select(**_ad("product_category_1", "product_category_2", "product")), "X.csv")
     for start in range(0, rows.height, BATCH_ROWS):
         part = rows[start : start + BATCH_ROWS]
@@ -90,6 +100,16 @@ def read_wns(location: Location) -> Iterator[Batch]:
             policy=NO_TEXT,
         )
         yield from _events(known, "X.csv", FIRST_ROW + start)
+
+
+def _told_apart(rows: pl.DataFrame) -> pl.DataFrame:
+    """Name each row's request after its session; rows of one session that differ are numbered, whatever their order."""
+    whole = pl.concat_str(pl.all().exclude("moment").fill_null(""), separator="\x1f")
+    place = whole.rank("dense").over("session_id")
+    name = pl.format("s{}", "session_id")
+    return rows.with_columns(
+        request_id=pl.when(place == 1).then(name).otherwise(pl.format("{}-{}", name, place))
+    )
 
 
 def read_open_bandit(location: Location) -> Iterator[Batch]:
@@ -153,7 +173,7 @@ def _bandit_ads(location: Location, logs: Sequence[_Log]) -> Batch:
             items.with_columns(
                 ad_id=pl.format(f"{campaign}-{{}}", "item_id"),
                 campaign_id=pl.lit(campaign),
-                arrived_at=pl.lit(first, dtype=pl.String),
+                arrived_at=pl.lit(first, dtype=TIME),
             ).select(**_ad("item_feature_3", "item_feature_2", "item_feature_1"))
         )
     return Batch("ads", pl.concat(parts), logs[0].items, FIRST_ROW)
@@ -186,6 +206,9 @@ def _events(rows: pl.DataFrame, origin: str, first_row: int) -> Iterator[Batch]:
     """
     rows = rows.with_columns(pl.col("click").fill_null("").str.strip_chars().str.strip_suffix(".0"))
     told = rows.filter(pl.col("click").is_in(ANSWERS))
+    # Nor is there a click on what quarantine will keep: rates would count clicks on nothing.
+    unfit = [pl.col(name).is_not_null() & ~sound.fill_null(False) for name, sound in SOUND.items()]
+    clicked = rows.filter(~pl.any_horizontal(unfit) & (pl.col("click") != "0"))
     shared = ("user_id", "ad_id", "campaign_id", "category")
     impression = pl.format("{}-1", "request_id")
     requests = rows.select(
@@ -197,7 +220,7 @@ def _events(rows: pl.DataFrame, origin: str, first_row: int) -> Iterator[Batch]:
         "propensity", *shared, pl.col("policy").replace_strict({"random": True}, default=None).alias("explored"),
         "affinity", pl.col("time").alias("arrived_at"),
     )  # fmt: skip
-    clicks = rows.filter(pl.col("click") != "0").select(  # what is neither 0 nor 1 quarantine names
+    clicks = clicked.select(  # what is neither 0 nor 1 quarantine names
         pl.format("{}-click", impression).alias("action_id"),
         impression.alias("impression_id"),
         pl.when(pl.col("click") == "1")
@@ -257,10 +280,20 @@ def _affinities(path: Path) -> list[str]:
     return [name for name in names if name.startswith("user-item_affinity_")]
 
 
-def _first(path: Path) -> str | None:
+def _first(path: Path) -> datetime | None:
     with reading(path):
-        found: str | None = _scan(path, BANDIT_COLUMNS).select(pl.col("timestamp").min()).collect().item()
+        moments = _scan(path, BANDIT_COLUMNS).select(_moment(pl.col("timestamp")).min())
+        found: datetime | None = moments.collect(engine="streaming").item()
     return found
+
+
+def _moment(text: pl.Expr) -> pl.Expr:
+    """Read a time, of UTC where it names no zone; null where it is none."""
+    clean = text.str.strip_chars()
+    aware = clean.str.to_datetime("%+", time_zone="UTC", time_unit="us", strict=False)
+    layouts = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S%.f")
+    naive = [clean.str.to_datetime(each, time_unit="us", strict=False) for each in layouts]
+    return pl.coalesce(aware, *(each.dt.replace_time_zone("UTC") for each in naive))
 
 
 def _naive(text: pl.Expr) -> pl.Expr:

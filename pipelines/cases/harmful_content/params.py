@@ -46,5 +46,5 @@ class HarmParams(Frozen):
     """Of what a threshold removes, the share that must be harmful."""
     threshold_half_life: float = Field(default=4.0, gt=0)
     """Days after which a post has half a say in the thresholds: what is posted changes sooner than what is harmful."""
-    least_positives: int = Field(default=20, ge=1)
-    """A class with fewer examples in the training window is not learned."""
+    least_positives: int = Field(default=5, ge=1)
+    """A class with fewer examples in the training window is not learned, nor is it measured (protocols.py)."""

@@ -22,6 +22,7 @@ BATCH_ROWS = 20_000
 PUBLISHED = datetime(2017, 3, 11, tzinfo=UTC)
 VOTES = {"hate_speech": ["hate"], "offensive_language": ["offensive"], "neither": []}
 VERDICTS = {"0": ["hate"], "1": ["offensive"], "2": []}
+NUMBER = ("", "Unnamed: 0", "id", "index")
 _COLUMNS = (*VOTES, "class", "tweet")
 _HARMS = pl.List(pl.String)
 
@@ -40,7 +41,7 @@ def read_davidson(location: Location) -> Iterator[Batch]:
 
 
 def _batches(path: Path) -> Iterator[pl.DataFrame]:
-    """Yield rows of text with an `id`: the file's own number where it has one, else the place in the file."""
+    """Yield rows of text with an `id`: the file's own number where each row has another, else the place in the file."""
     with reading(path):
         frame = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
     missing = [name for name in _COLUMNS if name not in frame.columns]
@@ -49,7 +50,11 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
             f"{FILE} has no column {', '.join(map(repr, missing))}: its first line must name "
             f"{', '.join(_COLUMNS)}; it names {', '.join(map(repr, frame.columns))[:200]}"
         )
-    number = frame.columns[0] if frame.columns[0] not in (*_COLUMNS, "count") else None
+    numbered = (
+        frame.columns[0] in NUMBER
+        and frame.unique().select(pl.col(frame.columns[0]).is_unique().all()).item()
+    )
+    number = frame.columns[0] if numbered else None
     place = pl.int_range(pl.len()).cast(pl.String)
     name = place if number is None else pl.coalesce(pl.col(number), place)
     frame = frame.select(pl.format("t{}", name).alias("id"), *_COLUMNS)

@@ -21,6 +21,8 @@ from pipelines.errors import DataError
 from pipelines.stores.location import reading
 
 BATCH_ROWS = 100_000
+EARLIEST, LATEST = 631_152_000, 4_102_444_800
+"""1990 and 2100, in Unix seconds: what lies before or after is counted in something else, or from nothing."""
 RATINGS = ("user_id", "item_id", "rating", "timestamp")
 FILMS = ("item_id", "title", "genres")
 
@@ -44,6 +46,7 @@ def read_movietweetings(location: Location) -> Iterator[Batch]:
     ratings = _find(location, "ratings", RATINGS)
     films = _find(location, "movies", FILMS)
     known_since = _first_ratings(ratings)
+    _require_films(ratings, films, known_since)
     for first, rows in _batches(films):
         yield Batch("videos", _videos(rows, known_since), films.name, first)
     for first, rows in _batches(ratings):
@@ -110,13 +113,37 @@ def _batches(file: _File) -> Iterator[tuple[int, pl.DataFrame]]:
 def _first_ratings(ratings: _File) -> pl.DataFrame:
     """Find when each film was first rated: since then the platform could have known of it."""
     with reading(ratings.path):
-        rows = _scan(ratings).select("item_id", _moment(pl.col("timestamp")).alias("first"))
-        return rows.group_by("item_id").agg(pl.col("first").min()).sort("item_id").collect(engine="streaming")
+        rows = _scan(ratings).select("item_id", "timestamp", _moment(pl.col("timestamp")).alias("first"))
+        firsts = (
+            rows.group_by("item_id").agg(pl.col("first").min(), pl.col("timestamp").first()).sort("item_id")
+        )
+        found = firsts.collect(engine="streaming")
+    if found.height and found["first"].null_count() == found.height:
+        raise DataError(
+            f"{ratings.name}: no 'timestamp' is a time in Unix seconds of 1990 to 2099 (such as "
+            f"{found['timestamp'][0]!r}): write seconds since 1970"
+        )
+    return found.drop("timestamp")
+
+
+def _require_films(ratings: _File, films: _File, known_since: pl.DataFrame) -> None:
+    """Refuse files of which no rating is of a film that the other names: their ids are written in two ways."""
+    with reading(films.path):
+        named = _scan(films).select("item_id").collect(engine="streaming")["item_id"].drop_nulls()
+    rated = known_since["item_id"].drop_nulls()
+    if len(named) and len(rated) and not rated.is_in(named.implode()).any():
+        raise DataError(
+            f"{ratings.name} rates no film of {films.name}: its 'item_id' reads {rated[0]!r}, there it reads "
+            f"{named.min()!r}; write them alike (leading zeros count)"
+        )
 
 
 def _actions(rows: pl.DataFrame) -> pl.DataFrame:
     """Make a `rate` action of each rating. Text that is no number stays text, for quarantine to name."""
-    moment = _moment(pl.col("timestamp"))
+    read = _moment(pl.col("timestamp"))
+    unread = rows.select((read.is_null() & pl.col("timestamp").is_not_null()).any()).item()
+    # What is no time stays as it is written, for quarantine to name.
+    moment = pl.coalesce(read.dt.to_string("iso:strict"), pl.col("timestamp")) if unread else read
     number = pl.col("rating").str.strip_chars()
     inside = number.cast(pl.Float64, strict=False).is_between(0, 10)
     return rows.select(
@@ -153,8 +180,8 @@ def _videos(rows: pl.DataFrame, known_since: pl.DataFrame) -> pl.DataFrame:
 
 def _moment(seconds: pl.Expr) -> pl.Expr:
     """Read Unix seconds as a time; null where they are none."""
-    number = seconds.str.strip_chars().cast(pl.Int64, strict=False)
-    plausible = pl.when(number.is_between(0, 4_102_444_800)).then(number)
+    number = seconds.str.strip_chars().str.strip_suffix(".0").cast(pl.Int64, strict=False)
+    plausible = pl.when(number.is_between(EARLIEST, LATEST)).then(number)
     return pl.from_epoch(plausible, "s").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 

@@ -110,7 +110,9 @@ def test_wns_quarantines_bad_rows_by_field(tmp_path: Path) -> None:
     assert counts["impressions"].quarantined == 1
     assert counts["actions"].quarantined == 1, "7 is no click and no pass"
     assert found["actions"].height == 1
-    assert found["impressions"]["impression_id"].to_list() == ["s7-1", "s8-1"], "what nobody answered is no example"
+    assert found["impressions"]["impression_id"].to_list() == ["s7-1", "s8-1"], (
+        "what nobody answered is no example"
+    )
 
 
 def test_a_missing_answer_is_not_a_no(tmp_path: Path) -> None:
@@ -125,6 +127,44 @@ def test_a_missing_answer_is_not_a_no(tmp_path: Path) -> None:
 def test_a_click_may_be_written_as_a_number(tmp_path: Path) -> None:
     manifest, found = take(WNS, wns(tmp_path / "wns", clicks="0.0\n 1.0\n0\n"), tmp_path)
     assert manifest.total.quarantined == 0 and found["actions"]["impression_id"].to_list() == ["s8-1"]
+
+
+def test_rows_of_one_session_stay_apart_and_whole(tmp_path: Path) -> None:
+    """Two rows of one session that differ are two requests: no click moves from one to the other."""
+    rows = [SESSIONS[0], SESSIONS[0].replace("C,", "H,").replace("82320", "405490"), SESSIONS[2]]
+    for folder, order in (("one", [0, 1, 2]), ("other", [1, 0, 2])):
+        clicks = "".join("01"[each == 1] + "\n" for each in order)
+        _, found = take(
+            WNS, wns(tmp_path / folder, [rows[each] for each in order], clicks), tmp_path / folder
+        )
+        shown = found["impressions"].join(found["actions"], on="impression_id")
+        assert found["impressions"].height == 3 and shown["campaign_id"].to_list() == ["405490"]
+
+
+def test_one_unreadable_time_spoils_its_row_alone(tmp_path: Path) -> None:
+    rows = [
+        SESSIONS[0],
+        SESSIONS[1].replace("2017-07-02 12:30", ""),
+        SESSIONS[2].replace("2017-07-03 23:59", "-"),
+    ]
+    manifest, found = take(WNS, wns(tmp_path / "wns", rows), tmp_path)
+    assert manifest.tables["ads"].quarantined == 0 and found["ads"].height == 2
+    folder = bandit(tmp_path / "men")
+    log = folder / "bts" / "men.csv"
+    log.write_text(log.read_text().replace("2019-11-24 00:01:45+00:00", "0000-00-00 00:00:00"))
+    manifest, found = take(OPEN_BANDIT, folder, tmp_path / "men")
+    assert manifest.tables["requests"].quarantined == 1 and found["ads"].height == 2
+    assert found["ads"]["arrived_at"][0] == datetime(2019, 11, 24, 0, 1, 3, 979311, tzinfo=UTC)
+
+
+def test_there_is_no_click_on_what_is_quarantined(tmp_path: Path) -> None:
+    folder = bandit(tmp_path / "men")
+    log = folder / "bts" / "men.csv"
+    log.write_text(log.read_text().replace(",0,3,1,0.75", ",0,0,1,0.75"))
+    manifest, found = take(OPEN_BANDIT, folder, tmp_path)
+    assert manifest.tables["impressions"].quarantined == 1, "positions are counted from 1"
+    assert set(found["actions"]["impression_id"]) <= set(found["impressions"]["impression_id"])
+    assert found["actions"].height == 1
 
 
 def test_open_bandit_keeps_policies_and_propensities(tmp_path: Path) -> None:

@@ -59,6 +59,19 @@ def test_votes_and_class_become_votes_and_a_verdict(tmp_path: Path, ws: Workspac
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("first", ["", "split"])
+def test_posts_with_one_number_stay_apart_and_whole(tmp_path: Path, ws: Workspace, first: str) -> None:
+    """Files put together count from 0 again; and what else stands first is no number of a post's."""
+    cruel = [[number, 3, 3, 0, 0, 0, f"vupa {number}"] for number in range(20)]
+    kind = [[number, 3, 0, 0, 3, 2, f"well {number}"] for number in range(20)]
+    lake = read(written(tmp_path / "data", [*cruel, *kind], [first, *HEADER[1:]]), ws)
+    posts = lake.scan("requests").collect()
+    verdicts = lake.scan("actions").filter(pl.col("action") == "verdict").collect()
+    told = posts.join(verdicts, left_on="request_id", right_on="impression_id")
+    assert told.height == 40
+    assert (told["text"].str.starts_with("vupa") == (told["harms"].list.len() == 1)).all()
+
+
 def test_other_columns_do_not_matter_but_missing_ones_do(tmp_path: Path, ws: Workspace) -> None:
     header = ["hate_speech", "offensive_language", "neither", "class", "tweet", "extra"]
     lake = read(written(tmp_path / "a", [[0, 0, 3, 2, "well", "x"], [0, 3, 0, 1, "vupa", "y"]], header), ws)

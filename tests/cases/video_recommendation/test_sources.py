@@ -62,6 +62,27 @@ def test_a_bad_line_becomes_a_row_that_can_be_refused(tmp_path: Path) -> None:
     assert actions["action_time"].null_count() == 1
 
 
+def test_a_time_that_is_none_is_kept_for_quarantine_to_name(tmp_path: Path) -> None:
+    folder = published(tmp_path / "dat")
+    with (folder / "ratings.dat").open("a") as stream:
+        stream.write("3::0000011::7::1362300000.0\n4::0000012::7::2013-04-03\n5::0000012::7::0\n")
+    times = read(folder)["actions"]["action_time"].to_list()
+    assert times[2].startswith("2013-03-03T08:40:00") and times[3:] == ["2013-04-03", "0"]
+
+
+def test_files_in_other_units_or_with_other_ids_are_refused(tmp_path: Path) -> None:
+    folder = ours(tmp_path / "csv")
+    ratings = (folder / "ratings.csv").read_text()
+    (folder / "ratings.csv").write_text(ratings.replace("00000\n", "00000000\n"))
+    with pytest.raises(DataError, match=r"ratings\.csv: no 'timestamp' is a time.*'1362.00000000'"):
+        read(folder)
+    (folder / "ratings.csv").write_text(ratings.replace(",00000", ","))
+    with pytest.raises(
+        DataError, match=r"rates no film of movies\.csv: its 'item_id' reads '11', there.*'0000011'"
+    ):
+        read(folder)
+
+
 def test_a_missing_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
     folder = ours(tmp_path / "csv")
     (folder / "movies.csv").unlink()
