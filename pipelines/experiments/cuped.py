@@ -13,6 +13,8 @@ import numpy as np
 
 from pipelines.experiments.moments import Floats, Moments
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -30,10 +32,11 @@ class Difference:
 
 def compare(control: Moments, treatment: Moments) -> Difference:
     """Estimate the difference of means, or of ratios, adjusted by the covariate where there is one."""
-    (at_c, spread_c), (at_t, spread_t) = _arm(control), _arm(treatment)
+    (at_c, spread_c, scale_c), (at_t, spread_t, scale_t) = _arm(control), _arm(treatment)
     apart, variance = at_t - at_c, spread_t + spread_c
     own, shared, covariate = variance[..., 0, 0], variance[..., 0, 1], variance[..., 1, 1]
-    known = covariate > 0
+    # Where at most one unit has a past, or all have the same, what is left of the variance is rounding alone.
+    known = covariate > _ROUNDING * (scale_c + scale_t)
     slope = np.where(known, shared, 0) / np.where(known, covariate, 1)
     error = np.sqrt(np.maximum(own - np.where(known, slope * shared, 0), 0))
     value = apart[..., 0] - np.where(known, slope * apart[..., 1], 0)
@@ -41,15 +44,18 @@ def compare(control: Moments, treatment: Moments) -> Difference:
     return Difference(value, error, information)
 
 
-def _arm(moments: Moments) -> tuple[Floats, Floats]:
-    """Return an arm's metric and covariate, (..., 2), and their covariance, (..., 2, 2)."""
+def _arm(moments: Moments) -> tuple[Floats, Floats, Floats]:
+    """Return an arm's metric and covariate, (..., 2), their covariance, (..., 2, 2), and of what size the terms were
+    that the covariate's variance was added up from."""
     top, bottom, products = moments.mean[..., ::2], moments.mean[..., 1::2], moments.covariance
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = top / bottom
         mixed = products[..., ::2, 1::2] * ratio[..., None, :]
         below = products[..., 1::2, 1::2] * _outer(ratio)
         spread = products[..., ::2, ::2] - mixed - np.swapaxes(mixed, -1, -2) + below
-        return ratio, spread / (_outer(bottom) * moments.n[..., None, None])
+        by = _outer(bottom) * moments.n[..., None, None]
+        scale = (np.abs(products[..., ::2, ::2]) + 2 * np.abs(mixed) + np.abs(below)) / by
+        return ratio, spread / by, scale[..., 1, 1]
 
 
 def _outer(pair: Floats) -> Floats:

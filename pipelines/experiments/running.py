@@ -22,7 +22,8 @@ BEFORE = "before_"
 class Running(Frozen):
     """A challenger on trial against the champion of `started`.
 
-    Who takes part goes by `day`, which a review moves on: where nobody looks, no stage opens. It stays as it
+    Who takes part goes by `day`, which a review moves on, and last did when it `moved`: where nobody looks, no stage
+    opens. It stays as it
     is when the experiment `ended`, with the last `verdict`.
     """
 
@@ -33,6 +34,7 @@ class Running(Frozen):
     champion: str
     started: UtcDatetime
     day: int = 0
+    moved: UtcDatetime | None = None
     ended: UtcDatetime | None = None
     verdict: dict[str, Any] | None = None
 

@@ -13,9 +13,9 @@ _LEAST = 10
 
 @dataclass(frozen=True)
 class Tally:
-    """Requests that a challenger was `asked`, and `failed` to answer; in the shadow also how many were
-    `compared` with the champion's answers, `agreed` with their first place, and were `dropped` for want of
-    time, and the `microseconds` that its answers took."""
+    """Requests that a challenger was `asked`, and `failed` to answer, and of both those of users who met it
+    (`treated`, `treated_failed`); in the shadow how many were `compared` with the champion's answers, `agreed`
+    with their first place, and were `dropped` for want of time, and the `microseconds` that its answers took."""
 
     asked: int = 0
     failed: int = 0
@@ -23,13 +23,22 @@ class Tally:
     agreed: int = 0
     dropped: int = 0
     microseconds: int = 0
+    treated: int = 0
+    treated_failed: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
-    def broken(self, share: float) -> bool:
-        """Say whether it fails to answer more than a share of its requests."""
-        return self.failed >= _LEAST and self.failed > share * self.asked
+    def broken(self, share: float) -> str | None:
+        """Say of what it fails to answer more than a share; None where of nothing.
+
+        The shadow answers for everybody: what it did well must not hide what the few who meet the challenger see.
+        """
+        shadow = (self.asked - self.treated, self.failed - self.treated_failed, "")
+        for asked, failed, where in ((self.treated, self.treated_failed, " of users who met it"), shadow):
+            if failed >= _LEAST and failed > share * asked:
+                return f"it failed to answer {failed:,} of {asked:,} requests{where}"
+        return None
 
 
 def write_tally(ws: Workspace, version: str, service: str, tally: Tally) -> None:

@@ -92,12 +92,12 @@ def gather(experiment: Experiment, exposures: pl.DataFrame, outcomes: pl.DataFra
     )
 
 
-def judge(experiment: Experiment, evidence: Evidence, days: int) -> Verdict:
-    """Decide after `days` whole days."""
+def judge(experiment: Experiment, evidence: Evidence, days: int, tried: int | None = None) -> Verdict:
+    """Decide after `days` whole days, of which `tried` went by the stages (all of them, where nothing is told)."""
     ratio = check_sample_ratio(evidence.exposed, experiment.arms)
     effects = {metric.name: effect_of(experiment, metric, evidence) for metric in experiment.metrics}
     effect = effects.pop(experiment.metric.name)
-    decision, reasons = _decide(experiment, ratio, effect, effects, days)
+    decision, reasons = _decide(experiment, ratio, effect, effects, days, days if tried is None else tried)
     return Verdict(decision, reasons, ratio, effect, effects)
 
 
@@ -125,6 +125,7 @@ def _decide(
     effect: Interval,
     guardrails: Mapping[str, Interval],
     days: int,
+    tried: int,
 ) -> tuple[Decision, tuple[str, ...]]:
     if ratio.mismatch:
         return "stop", (
@@ -138,15 +139,15 @@ def _decide(
     told = f"{name}: {effect}"
     if gain.high < 0:
         return "roll_back", (f"{told}, certainly worse",)
-    if gain.low > 0 and not open_ and days >= experiment.minimum_days:
+    if gain.low > 0 and not open_ and tried >= experiment.minimum_days:
         held = (f"all {len(guardrails)} guardrails hold",) if guardrails else ()
         return "promote", (f"{told}, certainly better", *held)
     clear = f"{told}, certainly better" if gain.low > 0 else f"{told}, not clearly better"
     reasons = (clear, *open_)
     if days >= experiment.maximum_days:
         return "stop", (*reasons, f"the {experiment.maximum_days} days are over: {experiment.control} stays")
-    if days < experiment.minimum_days:
-        reasons = (*reasons, f"day {days}: nothing is promoted before day {experiment.minimum_days}")
+    if tried < experiment.minimum_days:
+        reasons = (*reasons, f"day {tried}: nothing is promoted before day {experiment.minimum_days}")
     return "continue", reasons
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.stores.registry import Registry, Version
     from pipelines.stores.workspace import Workspace
 
+_DAY = timedelta(days=1)
 _JITTER = timedelta(hours=2)
 """How much too early a daily review may come: whatever it is counted from waited up to an hour for its turn."""
 
@@ -57,7 +58,9 @@ def start(run: Run, now: datetime | None = None) -> Running:
             champion=champion.number,
             started=now or clock.read(run.workspace).now(),
         )
-        _check(run, made, f"configs/{run.case.name}.yaml: experiment")
+        where = f"configs/{run.case.name}.yaml: experiment"
+        _check(run, made, where)
+        _require_outcomes(run, made, where)
         file.write(run.workspace, made)
     return made
 
@@ -73,12 +76,11 @@ def look(run: Run, running: Running, now: datetime | None = None) -> Verdict:
     _check(run, running, f"{file.path(run.workspace)} (`loop experiment stop {run.case.name}` ends it)")
     now = now or clock.read(run.workspace).now()
     evidence = read_evidence(run.case, run.workspace, running, now, run.project.platform)
-    found = judge(running.declaration, evidence, _days(running, now))
     tally = read_tally(run.workspace, running.challenger.number)
-    if tally.broken(running.canary.failures):
-        words = f"it failed to answer {tally.failed:,} of {tally.asked:,} requests"
-        return replace(found, decision="roll_back", reasons=(words,))
-    return found
+    tried = _next_day(running, tally, now)
+    found = judge(running.declaration, evidence, _days(running, now), tried)
+    broken = tally.broken(running.canary.failures)
+    return found if broken is None else replace(found, decision="roll_back", reasons=(broken,))
 
 
 def review(run: Run, now: datetime | None = None) -> Verdict | None:
@@ -94,7 +96,7 @@ def review(run: Run, now: datetime | None = None) -> Verdict | None:
         running = file.read_open(run.workspace)
         if running is None:
             return None
-        verdict = _comparable(running, look(run, running, now), registry.champion())
+        verdict = _comparable(running, look(run, running, now), registry)
         _act(registry, running, verdict)
         file.write(run.workspace, _after(run, running, verdict, now))
     return verdict
@@ -173,6 +175,18 @@ def _check(run: Run, running: Running, where: str) -> None:
                 )
 
 
+def _require_outcomes(run: Run, running: Running, where: str) -> None:
+    """Refuse an experiment that is over before the first outcome is known."""
+    canary, label = running.canary, run.case.framing.attribution
+    first = timedelta(days=canary.shadow_days) + canary.outcome + label
+    if first >= timedelta(days=canary.maximum_days):
+        raise UsageError(
+            f"{where}: the first outcome is known {first / _DAY:g} days after the start (shadow_days "
+            f"{canary.shadow_days}, outcome {canary.outcome / _DAY:g} days, {label / _DAY:g} until labels are mature), "
+            f"and maximum_days is {canary.maximum_days}: give it more, or a shorter outcome"
+        )
+
+
 def _last(run: Run, running: Running, reason: str, now: datetime) -> Verdict:
     """Return the verdict of an experiment that is stopped: the reason, and its figures where they can be had."""
     from pipelines.experiments.interval import Interval
@@ -189,9 +203,11 @@ def _last(run: Run, running: Running, reason: str, now: datetime) -> Verdict:
 
 def _after(run: Run, running: Running, verdict: Verdict, now: datetime) -> Running:
     """Return the experiment as it stands after a verdict."""
+    day = _next_day(running, tally_of(run, running), now)
     return running.model_copy(
         update={
-            "day": _next_day(running, tally_of(run, running), now),
+            "day": day,
+            "moved": running.moved if day == running.day else now,
             "ended": None if verdict.decision == "continue" else now,
             "verdict": verdict_json(verdict, now),
         }
@@ -199,8 +215,12 @@ def _after(run: Run, running: Running, verdict: Verdict, now: datetime) -> Runni
 
 
 def _next_day(running: Running, tally: Tally, now: datetime) -> int:
-    """Move on by a day at most, so that no stage is passed over; and leave the shadow only once it was asked."""
-    if running.share == 0 and not tally.asked:
+    """Move on by a day at most, and not before one has passed, so that each stage lasts as long as it was declared.
+
+    It leaves the shadow only once it was asked. Where reviews did not come, those that come late open one stage.
+    """
+    waited = running.moved is None or now - running.moved + _JITTER >= _DAY
+    if not waited or (running.share == 0 and not tally.asked):
         return running.day
     return min(running.day + 1, _days(running, now))
 
@@ -210,8 +230,15 @@ def _days(running: Running, now: datetime) -> int:
     return (now - running.started + _JITTER).days
 
 
-def _comparable(running: Running, verdict: Verdict, champion: Version | None) -> Verdict:
-    """Overrule the verdict where the champion is no longer the one that the challenger was compared with."""
+def _comparable(running: Running, verdict: Verdict, registry: Registry) -> Verdict:
+    """Overrule the verdict where one of the two is gone, or the champion is no longer the one it was compared with."""
+    if not _known(registry, running.challenger):
+        return replace(
+            verdict,
+            decision="stop",
+            reasons=(f"version {running.challenger.number} is gone from the registry",),
+        )
+    champion = registry.champion()
     if champion is not None and champion.number == running.champion:
         return verdict
     if champion is not None and champion.number == running.challenger.number:
@@ -231,6 +258,8 @@ def _act(registry: Registry, running: Running, verdict: Verdict) -> None:
         registry.crown(challenger)
     elif verdict.decision == "roll_back":
         _dismiss(registry, running, f"rolled back by its experiment: {why}")
+        if not _known(registry, challenger):
+            return
         for version in (challenger, registry.judged(registry.version(challenger.number))):
             registry.tag(version, {ROLLED_BACK: why})
     elif verdict.decision == "stop":
@@ -239,6 +268,12 @@ def _act(registry: Registry, running: Running, verdict: Verdict) -> None:
 
 def _dismiss(registry: Registry, running: Running, why: str) -> None:
     """Tag a challenger that does not take over, and take its alias away, unless a newer one has it."""
-    registry.tag(running.challenger, {"decision": "dismissed", "why": why})
+    if _known(registry, running.challenger):
+        registry.tag(running.challenger, {"decision": "dismissed", "why": why})
     if registry.aliases().get(CHALLENGER) == running.challenger.number:
         registry.drop_alias(CHALLENGER)
+
+
+def _known(registry: Registry, version: Version) -> bool:
+    """Say whether the registry still has a version: somebody may have deleted it."""
+    return any(each.number == version.number for each in registry.versions())

@@ -91,8 +91,10 @@ def _calibrated(scores: Floats, labels: Floats, wanted: Floats) -> Floats:
     rows, positive = (np.bincount(group, each, len(edges) + 1) for each in (None, labels))
     used = rows > 0
     shares = (positive[used] + labels.mean()) / (rows[used] + 1)
-    steps = np.zeros(len(edges) + 1)
-    steps[used] = isotonic_regression(shares, weights=rows[used]).x
+    # Where scores tie, a bin may have held none: it lies between its neighbours.
+    steps = np.interp(
+        np.arange(len(edges) + 1), np.flatnonzero(used), isotonic_regression(shares, weights=rows[used]).x
+    )
     found: Floats = steps[np.searchsorted(edges, wanted, side="left")]
     return found
 

@@ -35,7 +35,7 @@ class Trials:
 
     def treated(self, trial: Trial, asked: int, failed: int) -> None:
         """Count requests of the treatment arm, and those that the challenger left to others."""
-        self._note(trial, Tally(asked=asked, failed=failed))
+        self._note(trial, Tally(asked=asked, failed=failed, treated=asked, treated_failed=failed))
 
     def shadow(self, trial: Trial, seen: pl.DataFrame, shown: Answer) -> None:
         """Let the challenger answer too, beside what is shown: nobody waits for it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipelines.case_study import CaseStudy
+from pipelines.errors import DataError
 from pipelines.learning.bootstrap import Estimate
 from pipelines.learning.estimated_performance import EstimatedPerformance
 from pipelines.learning.scores import narrowed, score
@@ -22,6 +24,7 @@ from pipelines.stores.models import load_model, read_manifest, read_record
 from pipelines.stores.registry import Registry
 from pipelines.stores.workspace import Workspace
 
+_log = logging.getLogger(__name__)
 _SCORER = "champion"
 
 
@@ -132,7 +135,7 @@ def measure_champion(
 ) -> Performance | None:
     """Measure the champion on mature rows that are newer than its own evaluation.
 
-    Return None where there is no champion, or fewer such units than the gate asks for.
+    Return None where there is no champion, or fewer such units than the gate asks for, or none to measure by.
     """
     champion = registry.champion()
     if champion is None:
@@ -148,7 +151,11 @@ def measure_champion(
     if newest.labels().is_empty():
         return None
     model = load_model(case, registry.load(champion))
-    measured = find_protocol(case, protocol).measure(model, divided.train, newest, None)
+    try:
+        measured = find_protocol(case, protocol).measure(model, divided.train, newest, None)
+    except DataError as error:  # a quiet day: what decides besides it must not wait
+        _log.info("%s: the champion is not measured: %s", case.name, error)
+        return None
     if primary not in measured.statistics or len(measured.statistics[primary].units) < gate.minimum_units:
         return None
     found = score({_SCORER: narrowed(measured, primary)}, primary, gate.resamples, params.seed).get(

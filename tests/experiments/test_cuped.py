@@ -116,6 +116,23 @@ def test_a_past_that_nobody_has_changes_nothing(plain: Metric, adjusted: Metric)
     assert (float(found.value), float(found.error)) == (float(without.value), float(without.error))
 
 
+def test_a_past_of_one_unit_an_arm_tells_nothing() -> None:
+    """Its variance is nil; what rounding leaves of it is no divisor."""
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        arms = []
+        for _ in range(2):
+            impressions = 1.0 + rng.poisson(10, 200)
+            clicks = rng.binomial(impressions.astype(int), 0.3)
+            past = np.zeros((200, 2))
+            before = int(rng.integers(7, 40))
+            past[0] = rng.binomial(before, 0.3), before
+            arms.append(np.column_stack([clicks, impressions, past]))
+        plain = [Moments.of(np.column_stack([arm[:, :2], np.tile([0.0, 1.0], (200, 1))])) for arm in arms]
+        found, without = compare(*map(Moments.of, arms)), compare(*plain)
+        assert float(found.value) == pytest.approx(float(without.value)), seed
+
+
 def test_too_few_units_are_nan_not_zero() -> None:
     one = Moments.of(np.array([[1.0, 1.0, 0.0, 1.0]]))
     assert np.isnan(compare(one, one).error)

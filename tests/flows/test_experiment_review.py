@@ -199,15 +199,43 @@ def test_the_stages_open_one_after_the_other_as_reviews_allow(town: Town) -> Non
 def test_nobody_meets_a_challenger_not_asked_in_the_shadow_and_no_stage_is_passed_over(town: Town) -> None:
     town.challenge(2)
     shares = []
-    for asked in (False, True, True):
+    for asked, late in ((False, 0), (True, 0), (True, 600), (True, 86400)):
         if asked:
             town.answering()
             town.shop.service.refresh()
-        review(town.run, NOON + 3 * DAY)
+        review(town.run, NOON + 3 * DAY + timedelta(seconds=late))
         running = file.read_open(town.shop.ws)
         assert running is not None
         shares.append(running.share)
-    assert shares == [0.0, 0.1, 0.5]
+    assert shares == [0.0, 0.1, 0.1, 0.5], "reviews that were late and come at once are one day's"
+
+
+def test_days_on_which_nobody_looked_are_none_of_those_it_must_be_tried_for(town: Town) -> None:
+    town.challenge(3)
+    town.live()
+    town.day += CANARY.minimum_days
+    verdict = town.live()
+    assert verdict is not None and verdict.decision == "continue", verdict.reasons
+    running = file.read_open(town.shop.ws)
+    assert running is not None and running.day == 2
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_challenger_that_somebody_deleted_ends_its_experiment(town: Town, all_of_them: bool) -> None:
+    challenger = town.challenge(2)
+    client = town.shop.registry.client
+    if all_of_them:
+        client.delete_registered_model(town.shop.registry.name)
+    else:
+        client.delete_model_version(town.shop.registry.name, challenger.number)
+    if all_of_them:
+        assert stop(town.run, "gone", town.now).ended == town.now
+    else:
+        verdict = review(town.run, town.now + DAY)
+        assert verdict is not None and verdict.decision == "stop"
+        assert verdict.reasons == (f"version {challenger.number} is gone from the registry",)
+        assert town.aliases() == {"champion": "1"}
+    assert file.read_open(town.shop.ws) is None
 
 
 def test_an_equal_challenger_is_stopped_when_the_days_are_over(town: Town) -> None:
@@ -413,6 +441,7 @@ def test_what_could_not_be_decided_is_not_begun(town: Town) -> None:
     for wrong, told in (
         ({"metric": Measure(name="x", numerator="clik")}, "did you mean 'click'"),
         ({"minimum_days": 1}, "minimum_days must lie after"),
+        ({"outcome": timedelta(days=5)}, "the first outcome is known .* and maximum_days is 6"),
     ):
         with pytest.raises(UsageError, match=told):
             start(

@@ -76,6 +76,16 @@ def test_where_it_is_not_applicable_it_says_nothing() -> None:
     assert estimate_performance(scores, labels, scores[:50]) is None
 
 
+def test_scores_between_those_that_were_seen_have_the_chances_between_theirs() -> None:
+    """Few leaves give few scores: of a score that none of them gave, something between is to be expected."""
+    rng = np.random.default_rng(0)
+    scores = rng.choice([0.02, 0.05, 0.1, 0.2, 0.4], 6000)
+    labels = (rng.random(6000) < scores).astype(float)
+    moved = np.where(scores == 0.4, 0.45, scores)
+    found = estimate_performance(scores, labels, moved)
+    assert found is not None and found.rate == pytest.approx(found.rate_then)
+
+
 def test_it_is_read_as_it_was_written() -> None:
     rng = np.random.default_rng(7)
     scores, _, labels = draw(rng, 1000, -1.0)

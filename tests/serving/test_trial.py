@@ -88,8 +88,13 @@ def test_a_challenger_that_fails_gives_way_to_the_champion_and_is_counted(shop: 
     assert {each.fallback for each in decisions if each.arm == CONTROL} == {()}
     shop.service.refresh()
     tally = read_tally(shop.ws, challenger.number)
-    assert tally == Tally(asked=len(treated), failed=len(treated))
-    assert tally.broken(0.01)
+    assert tally == Tally(
+        asked=len(treated), failed=len(treated), treated=len(treated), treated_failed=len(treated)
+    )
+    assert (
+        tally.broken(0.01)
+        == f"it failed to answer {len(treated)} of {len(treated)} requests of users who met it"
+    )
 
 
 def test_in_the_shadow_the_challenger_answers_and_nobody_sees_it(shop: Shop) -> None:
@@ -168,3 +173,11 @@ def test_the_arm_is_told_over_http(shop: Shop) -> None:
     for each in answers:
         assert list(shown(each)) == order(2 if each["arm"] == TREATMENT else 1)
     assert f'loop_service_total{{case="{NAME}",what="arm_treatment"}}' in told
+
+
+def test_what_the_shadow_did_well_hides_no_failure_of_those_who_met_it() -> None:
+    shadow = Tally(asked=100_000)
+    met = Tally(asked=5_000, failed=1_000, treated=5_000, treated_failed=1_000)
+    assert (shadow + met).broken(0.01) == "it failed to answer 1,000 of 5,000 requests of users who met it"
+    assert Tally(asked=1_000, failed=50).broken(0.01) == "it failed to answer 50 of 1,000 requests"
+    assert Tally(asked=1_000, failed=9).broken(0.0) is None, "one bad request is no broken model"

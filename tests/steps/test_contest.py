@@ -141,6 +141,20 @@ def test_later_days_are_held_to_what_the_people_saw_of_it(breakdown: Workspace, 
     assert (measured().then, measured().then_half) == pytest.approx(wanted)
 
 
+def test_a_day_that_tells_nothing_of_the_champion_is_no_failure(
+    breakdown: Workspace, registry: Registry
+) -> None:
+    """One request that nobody answered is all that came since: a watch must go on to decide by what else it knows."""
+
+    def measure(model: Model, train: Dataset, test: Dataset, judge: Any) -> Measured:
+        raise DataError("none was explored and watched")
+
+    case = replace(CASE, protocols={"logged": replace(CASE.protocols["logged"], measure=measure)})
+    promoted(breakdown, registry, 0.8, at=AS_OF - 4 * DAY)
+    params = stub_case.params()
+    assert measure_champion(case, breakdown, AS_OF, params, PLATFORM, "logged", GATE, registry) is None
+
+
 def test_what_was_not_told_to_the_champion_it_does_not_know(breakdown: Workspace, registry: Registry) -> None:
     """Where labels are told a day later and teach alone, the champion's last day is as new to it as to the recipe."""
     case = replace(CASE, label=replace(CASE.label, told_after=DAY))

@@ -152,6 +152,12 @@ def test_nan_is_a_missing_value(case: CaseStudy, ws: Workspace) -> None:
     assert Lake(ws.lake, case.tables).scan("actions").collect()["value"].null_count() == 12
 
 
+def test_nan_in_text_is_one_too(case: CaseStudy, ws: Workspace) -> None:
+    assert read(case, ws, [changed("actions", value=pl.lit("NaN"))]).total.quarantined == 0
+    values = Lake(ws.lake, case.tables).scan("actions").collect()["value"]
+    assert values.null_count() == 12 and not values.is_nan().any()
+
+
 @pytest.mark.parametrize(
     ("batch", "words"),
     [

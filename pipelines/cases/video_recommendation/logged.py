@@ -71,7 +71,7 @@ def prepare(train: Dataset, test: Dataset) -> Logged:
             f"of {labels.height} mature impressions in [{test.start.isoformat()}, {test.end.isoformat()}) none "
             "was explored and watched: serve some slates at random, or widen evaluate_days"
         )
-    chosen = judged["request_id"].unique().sort().head(MOST_REQUESTS)
+    chosen = draw_requests(judged["request_id"], test.seed)
     rows = test.historical(judged.filter(pl.col("request_id").is_in(chosen.implode())), "time")
     units = rows["request_id"].unique().sort()
     group = codes(rows["request_id"], units.to_list())
@@ -86,6 +86,15 @@ def prepare(train: Dataset, test: Dataset) -> Logged:
         asked["label"].cast(pl.Float64).to_numpy(),
         _slices(rows),
     )
+
+
+def draw_requests(requests: pl.Series, seed: int) -> pl.Series:
+    """Choose which requests are judged: at most so many, of all days alike, though ids may tell the time."""
+    known = requests.unique().sort()
+    if len(known) <= MOST_REQUESTS:
+        return known
+    drawn = np.random.default_rng([seed, 1]).choice(len(known), MOST_REQUESTS, replace=False)
+    return known.gather(np.sort(drawn))
 
 
 def measure_logged(model: Any, train: Dataset, test: Dataset, judge: Judge | None) -> Measured:
