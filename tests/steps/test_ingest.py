@@ -311,6 +311,7 @@ def test_what_was_refused_at_the_door_is_quarantined_and_what_was_served_is_pass
     log.append(REFUSED, refused.cast(dict(REFUSED_SCHEMA)))
     manifest = ingest_log(case, ws, log, as_of=AS_OF)
     assert manifest.total == Rows(read=1, quarantined=1, later=1)
+    assert manifest.summary().endswith(f"1 quarantined; 1 arrive after {AS_OF:%Y-%m-%d %H:%M} and wait")
     (entry,) = Quarantine(ws.quarantine, ws.lake.name).entries("actions")
     assert (entry.row, list(entry.problems)) == (
         {"action_id": "a1"},
