@@ -24,7 +24,7 @@ from pipelines.flows.timelapse.day import Mail, live_day
 from pipelines.flows.timelapse.fresh import take_fresh
 from pipelines.flows.timelapse.judgement import UNWATCHED, Judgement, judge_day
 from pipelines.flows.timelapse.plan import Plan, Stage, midnight
-from pipelines.flows.timelapse.policies import LEAD, Policy
+from pipelines.flows.timelapse.policies import LEAD, TOLD, Policy
 from pipelines.flows.timelapse.record import Lived, Record, Retrained, Tried
 from pipelines.serving.service import Service
 from pipelines.steps.decide import OUTCOME, Decision, Reason
@@ -154,14 +154,18 @@ class Arm:
         with self._timed("features"):
             perform(run, "features")
             work.materialize(run)
-        judgement, cause = UNWATCHED, self.policy.asks(number, self.plan.shift_day, self._mature(run))
+        judgement, cause = UNWATCHED, self._asked(run, number)
         if self.policy.rule == "triggered":
             with self._timed("watch"):
                 judgement = judge_day(run)
             cause = judgement.cause
-        if cause is not None and self.policy.rule == "once":
+        if cause == TOLD:
             self._tell_of_shift(run, cause)
         return judgement, None if cause is None else self._retrain(replace(run, cause=cause), number)
+
+    def _asked(self, run: Run, number: int) -> str | None:
+        follow_ups = run.config.triggers.follow_ups
+        return self.policy.asks(number, self.plan.shift_day, self._mature(run), follow_ups)
 
     def _tell_of_shift(self, run: Run, cause: str) -> None:
         """Write down when the change came, as the system does when it has found one: the recipe learns by it."""
