@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny import tiny_case
 
 from pipelines.case_study import CaseStudy
 from pipelines.stores.workspace import Workspace
+
+# Speed is measured in benchmarks/: a first example that waits for imports, or a busy core, is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture
