@@ -36,7 +36,6 @@ def probe(app: FastAPI, examples: int) -> dict[str, int]:
             @seed(7)
             @settings(
                 max_examples=examples,
-                deadline=None,
                 database=None,
                 suppress_health_check=list(HealthCheck),
             )

@@ -76,7 +76,7 @@ def look(run: Run, running: Running, now: datetime | None = None) -> Verdict:
     _check(run, running, f"{file.path(run.workspace)} (`loop experiment stop {run.case.name}` ends it)")
     now = now or clock.read(run.workspace).now()
     evidence = read_evidence(run.case, run.workspace, running, now, run.project.platform)
-    tally = read_tally(run.workspace, running.challenger.number)
+    tally = tally_of(run, running)
     tried = _next_day(running, tally, now)
     found = judge(running.declaration, evidence, _days(running, now), tried)
     broken = tally.broken(running.canary.failures)
@@ -258,8 +258,6 @@ def _act(registry: Registry, running: Running, verdict: Verdict) -> None:
         registry.crown(challenger)
     elif verdict.decision == "roll_back":
         _dismiss(registry, running, f"rolled back by its experiment: {why}")
-        if not _known(registry, challenger):
-            return
         for version in (challenger, registry.judged(registry.version(challenger.number))):
             registry.tag(version, {ROLLED_BACK: why})
     elif verdict.decision == "stop":

@@ -213,6 +213,15 @@ def _horizon(triggers: Triggers) -> timedelta:
     return max(triggers.cooldown, _DAY) * 2**triggers.follow_ups
 
 
+def follow_up_days(triggers: Triggers) -> Sequence[int]:
+    """Return after how many days each follow-up of a fall is due: a cooldown, a day at least, then twice as long.
+
+    In whole days, as trainings are: else one that took place on the due day would lie before it.
+    """
+    first = max(triggers.cooldown, _DAY)
+    return [math.ceil(first * 2**number / _DAY) for number in range(triggers.follow_ups)]
+
+
 def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: datetime) -> int | None:
     """Number the follow-up of a fall that is due: twice as long after it each time, for as many new days again.
 
@@ -220,10 +229,9 @@ def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: da
     """
     if now > fall.found + _horizon(triggers):
         return None
-    # Counted in whole days, as trainings are: else one that took place on the due day would lie before it.
     begun = fall.found.replace(hour=0, minute=0, second=0, microsecond=0)
-    for number in range(1, triggers.follow_ups + 1):
-        due = begun + math.ceil(max(triggers.cooldown, _DAY) * 2 ** (number - 1) / _DAY) * _DAY
+    for number, days in enumerate(follow_up_days(triggers), 1):
+        due = begun + days * _DAY
         if trained is None or trained < due:
             return number if now >= due else None
     return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.case_study import Location
+from pipelines.stores.files import file_digest
 
 Digests = Mapping[str, str | None]
 """The SHA-256 of each file that was asked for; None where there was none."""
@@ -23,8 +23,7 @@ class NotedFiles:
     def fetch(self, name: str) -> Path:
         """Return the named file, and note its digest."""
         path = self.location.fetch(name)
-        with path.open("rb") as stream:
-            self.noted[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.noted[name] = file_digest(path)
         return path
 
     def has(self, name: str) -> bool:

@@ -39,7 +39,7 @@ def experiment(name: str = "ranker", layer: str = "ranking", **options: object) 
 words = st.text(min_size=1, max_size=12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(words, words)
 def test_places_are_uniform_whatever_the_salt(salt: str, stem: str) -> None:
     places = [place(f"{stem}{number}", salt) for number in range(2000)]
@@ -48,7 +48,7 @@ def test_places_are_uniform_whatever_the_salt(salt: str, stem: str) -> None:
     assert stats.kstest(places, "uniform").pvalue > 1e-7
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(words, words)
 def test_layers_are_independent(first: str, second: str) -> None:
     ours = np.array([place(unit, first) for unit in UNITS[:2000]])
@@ -60,7 +60,7 @@ def test_layers_are_independent(first: str, second: str) -> None:
         assert stats.chi2_contingency(table).pvalue > 1e-7
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     words,
     st.lists(st.floats(0.0, 1.0), min_size=2, max_size=5),

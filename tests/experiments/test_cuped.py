@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -48,7 +48,6 @@ def moments(rows: pl.DataFrame, metric: Metric, arm: str) -> Moments:
     return Moments.of(read_outcomes(rows.filter(pl.col("arm") == arm), metric))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.floats(-1e6, 1e6))
 def test_moments_of_parts_add_up_to_those_of_the_whole(first: int, second: int, far: float) -> None:
     outcomes = far + np.random.default_rng(first * 31 + second).normal(size=(first + second, 4))

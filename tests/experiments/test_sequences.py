@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -17,7 +17,6 @@ from pipelines.experiments.sequences import boundary, half_width, inflation, tig
 alphas = st.floats(0.001, 0.2)
 
 
-@settings(deadline=None)
 @given(alphas, st.floats(1, 1e6), st.floats(1, 1e6))
 def test_it_is_the_boundary_of_the_theorem(alpha: float, t: float, planned: float) -> None:
     rho2 = tightest(alpha) / planned
@@ -25,7 +24,6 @@ def test_it_is_the_boundary_of_the_theorem(alpha: float, t: float, planned: floa
     assert float(boundary(np.array(t), planned, alpha)) / math.sqrt(t) == pytest.approx(theirs)
 
 
-@settings(deadline=None)
 @given(alphas)
 def test_it_is_tightest_at_the_planned_size(alpha: float) -> None:
     def width(log_scale: float) -> float:

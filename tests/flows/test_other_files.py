@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-import polars as pl
 import pytest
 from tiny_project import tiny_project
 
@@ -49,7 +49,8 @@ def test_other_files_take_the_place_of_the_first(run: Run, tmp_path: Path) -> No
     first, second = posts(tmp_path / "a", "vupa", "well"), posts(tmp_path / "b", "zomu")
     take(run, first)
     (run.workspace.root / "model").mkdir()
-    assert "2 duplicate" not in take(run, second)[0] and texts(run) == ["zomu"]
+    take(run, second)
+    assert texts(run) == ["zomu"], "of the first files' posts one has the same number, and one has another"
     assert not (run.workspace.root / "model").exists(), "it was made of the other files"
     assert not list(run.workspace.root.parent.glob(f".{run.workspace.name}.*.tmp"))
 
@@ -59,7 +60,7 @@ def test_the_same_files_are_read_again_and_keep_what_is_there(run: Run, tmp_path
     take(run, folder)
     (run.workspace.root / "model").mkdir()
     (words,) = take(run, posts(tmp_path / "b", "vupa", "well"))
-    assert "+ 12 duplicate" in words.replace(" 0 kept", "") and texts(run) == ["vupa", "well"]
+    assert "= 0 kept + 12 duplicate" in words and texts(run) == ["vupa", "well"]
     assert (run.workspace.root / "model").exists()
 
 
@@ -75,11 +76,9 @@ def test_rows_that_somebody_mended_are_not_thrown_away(run: Run, tmp_path: Path)
     folder = posts(tmp_path / "a", "vupa", "")
     take(run, folder)
     (file,) = {path for path, _ in Quarantine(run.workspace.quarantine, "lake").placed("requests")}
-    file.write_text(
-        file.read_text().replace('"text": null', '"text": "zomu"').replace('"text":null', '"text":"zomu"')
-    )
+    entry = json.loads(file.read_text())
+    file.write_text(json.dumps({**entry, "row": {**entry["row"], "text": "zomu"}}) + "\n")
     assert replay_quarantine(run.case, run.workspace, run.as_of).total.kept == 1
     with pytest.raises(UsageError, match="mended in quarantine"):
         take(run, posts(folder, "other"))
     assert texts(run) == ["vupa", "zomu"]
-    assert pl.Series(texts(run)).is_in(["other"]).sum() == 0

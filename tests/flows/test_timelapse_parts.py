@@ -174,10 +174,8 @@ def test_controls_ask_when_they_should() -> None:
     assert asked["daily"] == list(range(-2, 30))
     assert asked["weekly"] == [-1, 6, 13, 20, 27]
     assert asked["informed"] == [16]
-    followed = [day for day in range(-2, 40) if POLICIES["informed"].asks(day, 15, 17, follow_ups=4)]
-    assert followed == [16, 17, 18, 20, 24], (
-        "after 1, 2, 4 and 8 days, as the system follows up what it found"
-    )
+    followed = [day for day in range(-2, 40) if POLICIES["informed"].asks(day, 15, 17, [1, 2, 4, 8])]
+    assert followed == [16, 17, 18, 20, 24]
     assert asked["fresh"] == [15, 18, 21, 24, 27]
     assert [day for day in range(-5, 5) if LEAD.asks(day, 15, 17)] == [-1]
     assert TRIGGERED not in CONTROLS and FRESH not in CONTROLS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.learning.precision_recall import (
@@ -33,7 +33,6 @@ def columns(rows: list[tuple[int, bool, int]]) -> list[np.ndarray]:
     return [np.array(each, dtype=float) for each in zip(*rows, strict=True)]
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_measures_are_their_definitions(rows: list[tuple[int, bool, int]]) -> None:
     scores, labels, weights = columns(rows)
@@ -49,7 +48,6 @@ def test_measures_are_their_definitions(rows: list[tuple[int, bool, int]]) -> No
     assert recall == pytest.approx(max([r for p, r in found if p >= 0.6], default=0.0))
 
 
-@settings(deadline=None)
 @given(ROWS, st.integers(0, 9))
 def test_a_weight_is_a_row_repeated(rows: list[tuple[int, bool, int]], seed: int) -> None:
     scores, labels, weights = columns(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.learning.text import NGrams, TfIdf, count_ngrams, plain
@@ -28,7 +28,6 @@ def test_texts_are_written_plainly() -> None:
     assert told.to_list() == ["hey zzname see zzlink zzsign", "", "don't stop"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("ab é!\n9"), max_size=20), min_size=1, max_size=6))
 def test_as_many_are_counted_as_there_are(texts: list[str]) -> None:
     counts = count_ngrams(pl.Series(texts, dtype=pl.String), WIDE)

@@ -64,7 +64,7 @@ def digest(folder: Path, came: list[Delivery], cuts: set[int], turns: set[int]) 
     return lake.digest()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(deliveries(), st.sets(st.integers(0, 3 * SENT.height)), st.sets(st.integers(0, HOURS - 1), max_size=3))
 def test_the_lake_does_not_tell_how_actions_came(
     came: list[Delivery], cuts: set[int], turns: set[int]

@@ -27,7 +27,6 @@ CASE = video_case(FEATURES[:3])
 VIEWS = {"user_activity": "user", "user_history": "user", "video_popularity": "video"}
 SLOW = settings(
     max_examples=6,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -173,7 +173,7 @@ def seen(rows: list[Row], asked: Asked, view: str, filtered: bool) -> int | None
 REFS = [f"{view}:value" for view in ("forever", "short", "pair", "uncreated")]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(ROWS.map(numbered), ASKED, st.booleans())
 @example([Row("a", 1, 1, 5, 0), Row("a", 1, 3, 3, 1)], [Asked("a", 1, 24)], True)  # corrected too late
 def test_every_row_sees_what_a_plain_loop_sees(
@@ -194,7 +194,7 @@ def test_every_row_sees_what_a_plain_loop_sees(
         assert found[f"{view}__value"].to_list() == wanted, view
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(ROWS.map(numbered), HOURS, HOURS)
 def test_the_latest_and_all_rows_of_a_span_are_those_of_a_plain_loop(
     folder: Path, store: Any, rows: list[Row], start: int, length: int

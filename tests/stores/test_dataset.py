@@ -81,7 +81,6 @@ def test_what_teaches_need_not_be_final(tmp_path: Path) -> None:
 
 @settings(
     max_examples=8,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -228,7 +228,7 @@ def pieces(rows: list[dict[str, object]], rng: random.Random) -> Iterator[list[d
         rows = rows[size:]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(drawn=rows_strategy, rng=st.randoms(use_true_random=False))
 def test_any_batching_and_order_folds_alike(
     drawn: list[tuple[int, int, int, float]], rng: random.Random
@@ -258,7 +258,7 @@ def test_any_batching_and_order_folds_alike(
     assert len(digests) == 1
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(drawn=rows_strategy, rng=st.randoms(use_true_random=False))
 def test_separate_appends_in_order_of_arrival_make_the_same_lake_as_one(
     drawn: list[tuple[int, int, int, float]], rng: random.Random

@@ -27,7 +27,7 @@ from pipelines.flows.timelapse.plan import Plan, Stage, midnight
 from pipelines.flows.timelapse.policies import LEAD, TOLD, Policy
 from pipelines.flows.timelapse.record import Lived, Record, Retrained, Tried
 from pipelines.serving.service import Service
-from pipelines.steps.decide import OUTCOME, Decision, Reason
+from pipelines.steps.decide import OUTCOME, Decision, Reason, follow_up_days
 from pipelines.steps.promote import Promotion
 from pipelines.stores.action_log import open_action_log
 from pipelines.stores.schemas import Impressions
@@ -164,8 +164,8 @@ class Arm:
         return judgement, None if cause is None else self._retrain(replace(run, cause=cause), number)
 
     def _asked(self, run: Run, number: int) -> str | None:
-        follow_ups = run.config.triggers.follow_ups
-        return self.policy.asks(number, self.plan.shift_day, self._mature(run), follow_ups)
+        again = follow_up_days(run.config.triggers)
+        return self.policy.asks(number, self.plan.shift_day, self._mature(run), again)
 
     def _tell_of_shift(self, run: Run, cause: str) -> None:
         """Write down when the change came, as the system does when it has found one: the recipe learns by it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,11 +20,11 @@ class Policy:
     describe: str
     days: int = 0
 
-    def asks(self, day: int, shift: int, mature: int, follow_ups: int = 0) -> str | None:
+    def asks(self, day: int, shift: int, mature: int, follow_ups: Sequence[int] = ()) -> str | None:
         """Say why a control retrains on the morning after day `day`, or None.
 
         `shift`: the day on which the scenario begins; `mature`: the first morning that knows labels of it;
-        `follow_ups`: how often a change is learned again, as the system does: after 1, 2, 4 … days.
+        `follow_ups`: after how many days a change is learned again.
         """
         if self.rule == "every" and (day + 1) % self.days == 0:
             return f"scheduled: every {self.days} days" if self.days > 1 else "scheduled: every day"
@@ -33,7 +34,7 @@ class Policy:
             return "the first champion's own days are there to learn from"
         if self.rule == "told" and day + 1 == mature:
             return TOLD
-        if self.rule == "told" and day + 1 - mature in [2**number for number in range(follow_ups)]:
+        if self.rule == "told" and day + 1 - mature in follow_ups:
             return "told of the change: more of its labels have come"
         return None
 
