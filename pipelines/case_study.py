@@ -68,9 +68,16 @@ class Table:
     schema: type[pa.DataFrameModel]
 
 
+SPOILED = "_spoiled"
+"""A column that says why a row of a file must not be used, null where nothing is wrong with it."""
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Some rows for a table, and where they stood: `first_row` counts from 1 within `origin`."""
+    """Some rows for a table, and where they stood: `first_row` counts from 1 within `origin`.
+
+    Beside the table's columns `rows` may have one named `SPOILED`.
+    """
 
     table: str
     rows: pl.DataFrame

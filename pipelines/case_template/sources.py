@@ -8,6 +8,7 @@ import polars as pl
 
 from pipelines.case_study import Batch, Location, Observed, Source, Table
 from pipelines.case_template.tables import TABLES
+from pipelines.stores.csv_text import scan_csv
 from pipelines.stores.location import reading
 
 BATCH_ROWS = 100_000
@@ -17,7 +18,8 @@ FIRST_ROW = 2  # the line of the first row of data, below the header
 def read_csv(location: Location) -> Iterator[Batch]:
     """Read `<table>.csv` for each table; its header names the table's columns.
 
-    A row without `arrived_at` counts as known at its own time. Ingest refuses a file that lacks a column.
+    A row without `arrived_at` counts as known at its own time. Ingest refuses a file that lacks a column, and puts a
+    line with a field too many, or with bytes that are no UTF-8, into quarantine.
     """
     for table in TABLES:
         yield from _read(table, location)
@@ -26,7 +28,7 @@ def read_csv(location: Location) -> Iterator[Batch]:
 def _read(table: Table, location: Location) -> Iterator[Batch]:
     path, row = location.fetch(f"{table.name}.csv"), FIRST_ROW
     with reading(path):
-        rows = pl.scan_csv(path, infer_schema=False)
+        rows = scan_csv(path)
         if "arrived_at" not in rows.collect_schema():
             rows = rows.with_columns(arrived_at=pl.col(table.time))
         for part in rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.case_study import Batch, CaseStudy, EventLog, Observed
+from pipelines.case_study import SPOILED, Batch, CaseStudy, EventLog, Observed
 from pipelines.errors import DataError, LoopError, UsageError, nearest
 from pipelines.settings import Limits
 from pipelines.steps.limits import withhold
@@ -225,7 +225,9 @@ class Ingestion:
         for start in range(0, max(batch.rows.height, 1), _SLICE_ROWS):
             rows = batch.rows.slice(start, _SLICE_ROWS)
             where = f"{batch.origin}, from row {batch.first_row + start}"
-            checked = self.check(batch.table, rows, self._record.zone, where)
+            spoiled = _spoiled(rows)
+            rows = rows.drop(SPOILED, strict=False)
+            checked = self.check(batch.table, rows, self._record.zone, where).without(spoiled)
             due, after = self._due(checked, read_until)
             later += after
             self._later[batch.table] += after
@@ -428,6 +430,14 @@ def _guarded(batches: Iterable[Batch], source: str) -> Iterator[Batch]:
             ) from error
         last = f"after row {batch.first_row + batch.rows.height - 1} of {batch.origin}"
         yield batch
+
+
+def _spoiled(rows: pl.DataFrame) -> list[Problem]:
+    """List the rows that their source says must not be used."""
+    if SPOILED not in rows.columns:
+        return []
+    why = rows[SPOILED]
+    return [Problem(row, "(line)", why[row]) for row in why.is_not_null().arg_true()]
 
 
 def _with_times(checked: Checked, time: str) -> Checked:

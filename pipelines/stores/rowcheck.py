@@ -5,6 +5,7 @@ A wrong column spoils the whole file and is a DataError; a wrong value spoils it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,12 @@ class Checked:
 
     rows: pl.DataFrame
     problems: tuple[Problem, ...]
+
+    def without(self, spoiled: Sequence[Problem]) -> Checked:
+        """Refuse rows for another reason: what else is wrong with them only follows from it."""
+        rows = {problem.row for problem in spoiled}
+        problems = [*spoiled, *(each for each in self.problems if each.row not in rows)]
+        return Checked(self.rows, tuple(sorted(problems, key=lambda each: (each.row, each.field))))
 
 
 def check_rows(

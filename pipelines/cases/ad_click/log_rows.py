@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 
-from pipelines.case_study import Batch
+from pipelines.case_study import SPOILED, Batch
 from pipelines.cases.ad_click.tables import PAGE_CONTEXT, USER_CONTEXT
-from pipelines.errors import DataError
-from pipelines.stores.location import reading
 
 BATCH_ROWS = 100_000
 FIRST_ROW = 2  # the line of the first row of data, below the header
@@ -41,12 +38,12 @@ def events_of(rows: pl.DataFrame, origin: str, first_row: int) -> Iterator[Batch
     impression = pl.format("{}-1", "request_id")
     requests = rows.select(
         "request_id", pl.col("time").alias("request_time"), "policy", NO_TEXT.alias("model_version"), "user_id",
-        *PAGE_CONTEXT, *USER_CONTEXT, pl.col("time").alias("arrived_at"),
+        *PAGE_CONTEXT, *USER_CONTEXT, pl.col("time").alias("arrived_at"), SPOILED,
     )  # fmt: skip
     impressions = told.select(
         impression.alias("impression_id"), "request_id", pl.col("time").alias("impression_time"), "position",
         "propensity", *shared, pl.col("policy").replace_strict({"random": True}, default=None).alias("explored"),
-        "affinity", pl.col("time").alias("arrived_at"),
+        "affinity", pl.col("time").alias("arrived_at"), SPOILED,
     )  # fmt: skip
     clicks = clicked.select(  # what is neither 0 nor 1 quarantine names
         pl.format("{}-click", impression).alias("action_id"),
@@ -59,6 +56,7 @@ def events_of(rows: pl.DataFrame, origin: str, first_row: int) -> Iterator[Batch
         pl.col("time").alias("action_time"),
         *shared,
         pl.col("time").alias("arrived_at"),
+        SPOILED,
     )
     yield Batch("requests", requests, origin, first_row)
     if told.height == rows.height:
@@ -87,20 +85,6 @@ def context_columns(columns: dict[str, str]) -> dict[str, pl.Expr]:
     """Name what is known of page and user, from the file's own columns; null where the file has none."""
     names = (*PAGE_CONTEXT, *USER_CONTEXT)
     return {name: pl.col(columns[name]) if name in columns else NO_TEXT for name in names}
-
-
-def scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    """Read a file's columns as text; a missing one is named."""
-    with reading(path):
-        rows = pl.scan_csv(path, infer_schema=False, truncate_ragged_lines=True, encoding="utf8-lossy")
-        names = rows.collect_schema().names()
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise DataError(
-            f"{path.name} has no column {', '.join(map(repr, missing))}: its first line must name "
-            f"{', '.join(columns[:9])}{' …' if len(columns) > 9 else ''}; it reads {','.join(names)[:120]!r}"
-        )
-    return rows.select(columns)
 
 
 def moment_of(text: pl.Expr) -> pl.Expr:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines.case_study import Batch, Location
+from pipelines.case_study import SPOILED, Batch, Location
 from pipelines.cases.ad_click.log_rows import (
     BATCH_ROWS,
     FIRST_ROW,
@@ -19,9 +19,9 @@ from pipelines.cases.ad_click.log_rows import (
     context_columns,
     events_of,
     moment_of,
-    scan,
 )
 from pipelines.errors import DataError
+from pipelines.stores.csv_text import scan_csv
 from pipelines.stores.location import reading
 
 COLUMNS = (
@@ -40,9 +40,8 @@ def read_open_bandit(location: Location) -> Iterator[Batch]:
     for log in logs:
         with reading(log.path):
             affinities = _affinities(log.path)
-            batches = scan(log.path, (*COLUMNS, *affinities)).collect_batches(
-                chunk_size=BATCH_ROWS, maintain_order=True
-            )
+            read = scan_csv(log.path, COLUMNS).select(*COLUMNS, *affinities, SPOILED)
+            batches = read.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
             start = 0
             for rows in batches:
                 known = _rows(rows.with_row_index("_row", start), log, affinities)
@@ -89,13 +88,13 @@ def _ads(location: Location, logs: Sequence[_Log]) -> Batch:
             (time for log in own if (time := _first(log.path)) is not None),
             default=None,
         )
-        items = scan(location.fetch(own[0].items), ITEM_COLUMNS).collect()
+        items = scan_csv(location.fetch(own[0].items), ITEM_COLUMNS).collect()
         parts.append(
             items.with_columns(
                 ad_id=pl.format(f"{campaign}-{{}}", "item_id"),
                 campaign_id=pl.lit(campaign),
                 arrived_at=pl.lit(first, dtype=TIME),
-            ).select(**ad_columns("item_feature_3", "item_feature_2", "item_feature_1"))
+            ).select(SPOILED, **ad_columns("item_feature_3", "item_feature_2", "item_feature_1"))
         )
     return Batch("ads", pl.concat(parts), logs[0].items, FIRST_ROW)
 
@@ -122,12 +121,12 @@ def _rows(rows: pl.DataFrame, log: _Log, affinities: Sequence[str]) -> pl.DataFr
 
 def _affinities(path: Path) -> list[str]:
     with reading(path):
-        names = pl.scan_csv(path, infer_schema=False).collect_schema().names()
+        names = pl.scan_csv(path, infer_schema=False, encoding="utf8-lossy").collect_schema().names()
     return [name for name in names if name.startswith("user-item_affinity_")]
 
 
 def _first(path: Path) -> datetime | None:
     with reading(path):
-        moments = scan(path, COLUMNS).select(moment_of(pl.col("timestamp")).min())
+        moments = scan_csv(path, COLUMNS).select(moment_of(pl.col("timestamp")).min())
         found: datetime | None = moments.collect(engine="streaming").item()
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from pipelines.case_study import Batch, Location
+from pipelines.case_study import SPOILED, Batch, Location
 from pipelines.cases.ad_click.log_rows import (
     BATCH_ROWS,
     FIRST_ROW,
@@ -16,9 +16,9 @@ from pipelines.cases.ad_click.log_rows import (
     context_columns,
     events_of,
     moment_of,
-    scan,
 )
 from pipelines.errors import DataError
+from pipelines.stores.csv_text import scan_csv
 from pipelines.stores.location import reading
 
 COLUMNS = (
@@ -39,7 +39,8 @@ CONTEXT = {
 def read_wns(location: Location) -> Iterator[Batch]:
     """Map each row of X and y to a request with one impression, and to a click where y is 1."""
     shown, clicked = location.fetch("X.csv"), location.fetch("y.csv")
-    rows = scan(shown, COLUMNS).collect()
+    with reading(shown):
+        rows = scan_csv(shown, COLUMNS).select(*COLUMNS, SPOILED).collect()
     with reading(clicked):
         answers = pl.read_csv(clicked, has_header=False, infer_schema=False, encoding="utf8-lossy")
     if answers.width != 1 or answers.height != rows.height:
@@ -61,9 +62,13 @@ def read_wns(location: Location) -> Iterator[Batch]:
     written = pl.col("moment").dt.strftime("%Y-%m-%d %H:%M:%S%.f")
     # What is no time stays as it is, for quarantine to name.
     rows = _told_apart(rows.with_columns(time=pl.coalesce(written, pl.col("DateTime"))))
-    first = rows.group_by("ad_id", maintain_order=True).agg(
-        pl.col("campaign_id", "product", "product_category_1", "product_category_2").first(),
-        arrived_at=pl.col("moment").min(),
+    first = (
+        rows.filter(pl.col(SPOILED).is_null())
+        .group_by("ad_id", maintain_order=True)
+        .agg(
+            pl.col("campaign_id", "product", "product_category_1", "product_category_2").first(),
+            arrived_at=pl.col("moment").min(),
+        )
     )
     first = first.with_columns(pl.col("arrived_at").fill_null(pl.col("arrived_at").min()))
     yield Batch(

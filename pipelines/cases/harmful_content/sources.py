@@ -13,8 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines.case_study import Batch, Location, Observed, Source
-from pipelines.errors import DataError
+from pipelines.case_study import SPOILED, Batch, Location, Observed, Source
+from pipelines.stores.csv_text import scan_csv
 from pipelines.stores.location import reading
 
 FILE = "labeled_data.csv"
@@ -43,13 +43,7 @@ def read_davidson(location: Location) -> Iterator[Batch]:
 def _batches(path: Path) -> Iterator[pl.DataFrame]:
     """Yield rows of text with an `id`: the file's own number where each row has another, else the place in the file."""
     with reading(path):
-        frame = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True)
-    missing = [name for name in _COLUMNS if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{FILE} has no column {', '.join(map(repr, missing))}: its first line must name "
-            f"{', '.join(_COLUMNS)}; it names {', '.join(map(repr, frame.columns))[:200]}"
-        )
+        frame = scan_csv(path, _COLUMNS).collect()
     numbered = (
         frame.columns[0] in NUMBER
         and frame.unique().select(pl.col(frame.columns[0]).is_unique().all()).item()
@@ -57,7 +51,7 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
     number = frame.columns[0] if numbered else None
     place = pl.int_range(pl.len()).cast(pl.String)
     name = place if number is None else pl.coalesce(pl.col(number), place)
-    frame = frame.select(pl.format("t{}", name).alias("id"), *_COLUMNS)
+    frame = frame.select(pl.format("t{}", name).alias("id"), *_COLUMNS, SPOILED)
     for start in range(0, frame.height, BATCH_ROWS):
         yield frame[start : start + BATCH_ROWS]
 
@@ -73,6 +67,7 @@ def _posts(rows: pl.DataFrame) -> pl.DataFrame:
         audience=None,
         client=None,
         arrived_at=pl.lit(PUBLISHED),
+        **{SPOILED: SPOILED},
     )
 
 
@@ -87,6 +82,7 @@ def _decisions(rows: pl.DataFrame) -> pl.DataFrame:
         decision=pl.lit("review"),
         reports=None,
         arrived_at=pl.lit(PUBLISHED),
+        **{SPOILED: SPOILED},
     )
 
 
@@ -121,6 +117,7 @@ def _actions(rows: pl.DataFrame, name: pl.Expr, action: pl.Expr, harms: pl.Expr)
         author_id=None,
         harms=harms,
         arrived_at=pl.lit(PUBLISHED),
+        **{SPOILED: SPOILED},
     )
 
 

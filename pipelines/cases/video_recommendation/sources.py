@@ -16,8 +16,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines.case_study import Batch, Location, Observed, Source
+from pipelines.case_study import SPOILED, Batch, Location, Observed, Source
 from pipelines.errors import DataError
+from pipelines.stores.csv_text import is_utf8, scan_csv, unreadable
 from pipelines.stores.location import reading
 
 BATCH_ROWS = 100_000
@@ -58,45 +59,26 @@ def _find(location: Location, stem: str, columns: tuple[str, ...]) -> _File:
     if location.has(f"{stem}.dat"):
         return _File(location.fetch(f"{stem}.dat"), f"{stem}.dat", columns, published=True)
     if location.has(f"{stem}.csv"):
-        file = _File(location.fetch(f"{stem}.csv"), f"{stem}.csv", columns, published=False)
-        _check_header(file)
-        return file
+        return _File(location.fetch(f"{stem}.csv"), f"{stem}.csv", columns, published=False)
     raise DataError(
         f"there is neither '{stem}.dat' ({'::'.join(columns)}) nor '{stem}.csv' ({','.join(columns)}): name the "
         "folder that holds the files, such as 'latest' or 'snapshots/100K' of the published data"
     )
 
 
-def _check_header(file: _File) -> None:
-    with reading(file.path), file.path.open(encoding="utf-8-sig", errors="replace") as stream:
-        header = stream.readline().strip()
-    names = [name.strip().strip('"') for name in header.split(",")]
-    missing = [name for name in file.columns if name not in names]
-    if missing:
-        raise DataError(
-            f"{file.name} has no column {', '.join(repr(name) for name in missing)}: its first line must read "
-            f"{','.join(file.columns)}; it reads {header[:120]!r}"
-        )
-
-
 def _scan(file: _File) -> pl.LazyFrame:
     """Read the file as columns of text; a line with too few fields has nulls at its end."""
     with reading(file.path):
         if not file.published:
-            rows = pl.scan_csv(
-                file.path,
-                infer_schema=False,
-                truncate_ragged_lines=True,
-                encoding="utf8-lossy",
-                quote_char='"',
-            )
-            return rows.select(file.columns)
+            return scan_csv(file.path, file.columns).select(*file.columns, SPOILED)
         lines = pl.scan_csv(
             file.path, has_header=False, new_columns=["line"], separator="\x1f", quote_char=None,
             infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True,
         )  # fmt: skip
         fields = pl.col("line").str.splitn("::", len(file.columns)).struct
-        return lines.select(fields.field(f"field_{n}").alias(name) for n, name in enumerate(file.columns))
+        why = pl.lit(None, dtype=pl.String) if is_utf8(file.path) else unreadable(["line"])
+        named = (fields.field(f"field_{n}").alias(name) for n, name in enumerate(file.columns))
+        return lines.select(*named, why.alias(SPOILED))
 
 
 def _batches(file: _File) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -157,6 +139,7 @@ def _actions(rows: pl.DataFrame) -> pl.DataFrame:
         user_id=pl.col("user_id"),
         video_id=pl.col("item_id"),
         arrived_at=moment,
+        **{SPOILED: SPOILED},
     )
 
 
@@ -175,6 +158,7 @@ def _videos(rows: pl.DataFrame, known_since: pl.DataFrame) -> pl.DataFrame:
         language=pl.lit(None, dtype=pl.String),
         duration_seconds=pl.lit(None, dtype=pl.Float64),
         arrived_at=pl.col("first").fill_null(pl.lit(earliest)),
+        **{SPOILED: SPOILED},
     )
 
 

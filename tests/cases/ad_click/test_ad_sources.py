@@ -157,6 +157,19 @@ def test_one_unreadable_time_spoils_its_row_alone(tmp_path: Path) -> None:
     assert found["ads"]["arrived_at"][0] == datetime(2019, 11, 24, 0, 1, 3, 979311, tzinfo=UTC)
 
 
+def test_a_line_with_a_field_too_many_is_kept_for_quarantine_whole(tmp_path: Path) -> None:
+    rows = [SESSIONS[0], SESSIONS[1] + ",more", SESSIONS[2].replace("C,", "N,")]
+    manifest, found = take(WNS, wns(tmp_path / "wns", rows), tmp_path)
+    counts = {name: each.quarantined for name, each in manifest.tables.items()}
+    assert counts == {"ads": 0, "requests": 1, "impressions": 1, "actions": 1}
+    assert found["requests"]["request_id"].to_list() == ["s7", "s9"] and found["actions"].is_empty()
+    folder = bandit(tmp_path / "men")
+    log = folder / "bts" / "men.csv"
+    log.write_bytes(log.read_bytes().replace(b"g1", b"\xe9"))
+    manifest, found = take(OPEN_BANDIT, folder, tmp_path / "men")
+    assert manifest.tables["requests"].quarantined == 1 and found["actions"].height == 1
+
+
 def test_there_is_no_click_on_what_is_quarantined(tmp_path: Path) -> None:
     folder = bandit(tmp_path / "men")
     log = folder / "bts" / "men.csv"
