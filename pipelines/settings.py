@@ -217,10 +217,14 @@ class Canary(Frozen):
     guardrails: tuple[Bound, ...] = ()
 
 
+Promotion = Literal["direct", "canary"]
+"""How a challenger takes over: by the gate alone, or by an experiment with live users."""
+
+
 class CaseConfig(Frozen):
     """Where and when one case runs: `configs/<case>.yaml`."""
 
-    promotion: Literal["direct", "canary"] = "direct"
+    promotion: Promotion = "direct"
     gate: Gate = Gate()
     alarms: Alarms = Alarms()
     cadence: Cadence = Cadence()

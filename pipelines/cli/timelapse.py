@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.output import emit, say, table
-from pipelines.settings import Project
+from pipelines.settings import Project, Promotion
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +28,9 @@ def timelapse(
     beside: Annotated[
         list[str] | None, typer.Option("--arm", help="one of the controls: daily, weekly, informed, fresh")
     ] = None,
+    promotion: Annotated[
+        Promotion | None, typer.Option(help="how a challenger takes over (default: as configs/ says)")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Replay production: users ask, the service answers, they act, it watches, decides, retrains; a clock is simulated.
@@ -38,7 +41,7 @@ def timelapse(
     """
     import time
 
-    from pipelines.flows.timelapse.plan import playable
+    from pipelines.flows.timelapse.plan import DIRECT, make_plan, playable
     from pipelines.flows.timelapse.policies import CONTROLS, FRESH, FROZEN, TRIGGERED, find_policy
     from pipelines.flows.timelapse.result import COLUMNS, log_outcome, summarise, table_rows, write_outcome
     from pipelines.flows.timelapse.run import play
@@ -51,9 +54,10 @@ def timelapse(
     courses = []
     for seed in seeds:
         with _bars(days, [arm.name for arm in arms], seed) as tell:
-            courses.append(play(project, case, scenario, seed, days, arms, tell))
+            courses.append(play(project, case, scenario, seed, days, arms, tell, promotion))
     result = summarise(case, scenario, courses, time.perf_counter() - started)
-    folder = project.root / "timelapse" / case / f"{scenario}-{days}-days"
+    tried = make_plan(project, case, scenario, seeds[0], promotion).promotion != DIRECT
+    folder = project.root / "timelapse" / case / f"{scenario}-{days}-days{'-canary' if tried else ''}"
     report = write_outcome(folder, result, courses)
     run = log_outcome(project, result, folder)
     table(COLUMNS, table_rows(result))

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
 from pipelines.errors import DataError
@@ -21,7 +22,7 @@ from pipelines.experiments.declaration import Experiment, Metric
 from pipelines.experiments.interval import Interval
 from pipelines.experiments.moments import Moments, read_outcomes
 from pipelines.experiments.sample_ratio import THRESHOLD, SampleRatio, check_sample_ratio
-from pipelines.experiments.sequences import half_width
+from pipelines.experiments.sequences import boundary, half_width
 
 Decision = Literal["continue", "promote", "roll_back", "stop"]
 
@@ -97,7 +98,11 @@ def judge(experiment: Experiment, evidence: Evidence, days: int, tried: int | No
     ratio = check_sample_ratio(evidence.exposed, experiment.arms)
     effects = {metric.name: effect_of(experiment, metric, evidence) for metric in experiment.metrics}
     effect = effects.pop(experiment.metric.name)
-    decision, reasons = _decide(experiment, ratio, effect, effects, days, days if tried is None else tried)
+    reaches = {
+        each.metric.name: reach_of(experiment, each.metric, evidence) for each in experiment.guardrails
+    }
+    tried = days if tried is None else tried
+    decision, reasons = _decide(experiment, ratio, effect, effects, reaches, days, tried)
     return Verdict(decision, reasons, ratio, effect, effects)
 
 
@@ -110,13 +115,27 @@ def effect_of(experiment: Experiment, metric: Metric, evidence: Evidence) -> Int
     arms = evidence.outcomes[metric.name]
     control, treatment = arms[experiment.control], arms[experiment.treatment]
     difference = compare(control, treatment)
-    share = experiment.arms[experiment.treatment]
-    planned = experiment.planned_units * share * (1 - share)
-    value, half = float(difference.value), float(half_width(difference, planned, 1 - experiment.confidence))
+    value = float(difference.value)
+    half = float(half_width(difference, _planned(experiment), 1 - experiment.confidence))
     known = all(arm.n >= experiment.minimum_units and arm.spread[0, 0] > 0 for arm in (control, treatment))
     if not known or not math.isfinite(half):
         return Interval(value, -math.inf, math.inf)
     return Interval(value, value - half, value + half)
+
+
+def reach_of(experiment: Experiment, metric: Metric, evidence: Evidence) -> float:
+    """Say how far the interval will reach to either side at the designed size, units being as they were until now."""
+    arms = evidence.outcomes[metric.name]
+    difference = compare(arms[experiment.control], arms[experiment.treatment])
+    planned = _planned(experiment)
+    error = float(difference.error) * math.sqrt(float(difference.information) / planned)
+    return error * float(boundary(np.array(planned), planned, 1 - experiment.confidence))
+
+
+def _planned(experiment: Experiment) -> float:
+    """Return the information of the designed size."""
+    share = experiment.arms[experiment.treatment]
+    return experiment.planned_units * share * (1 - share)
 
 
 def _decide(
@@ -124,6 +143,7 @@ def _decide(
     ratio: SampleRatio,
     effect: Interval,
     guardrails: Mapping[str, Interval],
+    reaches: Mapping[str, float],
     days: int,
     tried: int,
 ) -> tuple[Decision, tuple[str, ...]]:
@@ -132,7 +152,7 @@ def _decide(
             f"the arms hold {dict(ratio.seen)} units, and chance does that once in {1 / max(ratio.p, 1e-300):.3g} "
             f"times (limit: once in {1 / THRESHOLD:g}): units were lost in one arm, so nothing here can be compared",
         )
-    broken, open_ = _guarded(experiment, guardrails)
+    broken, open_ = _guarded(experiment, guardrails, reaches)
     if broken:
         return "roll_back", broken
     name, gain = experiment.metric.name, _better(experiment.metric, effect)
@@ -152,7 +172,7 @@ def _decide(
 
 
 def _guarded(
-    experiment: Experiment, effects: Mapping[str, Interval]
+    experiment: Experiment, effects: Mapping[str, Interval], reaches: Mapping[str, float]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tell which guardrails are broken, and which are not yet shown to hold."""
     broken, open_ = [], []
@@ -162,7 +182,13 @@ def _guarded(
         if gain.high < -guardrail.tolerance:
             broken.append(f"guardrail {name}: {effect}, worse by more than {guardrail.tolerance:g}")
         elif gain.low <= -guardrail.tolerance:
-            open_.append(f"guardrail {name}: {effect}, may be worse by {guardrail.tolerance:g}")
+            words = f"guardrail {name}: {effect}, may be worse by {guardrail.tolerance:g}"
+            if math.isfinite(effect.low) and reaches[name] >= guardrail.tolerance:
+                words += (
+                    f" (with the {experiment.planned_units:,} planned_units it is told to ± {reaches[name]:.3g}: "
+                    "to be seen to hold it needs more of them, or a wider tolerance)"
+                )
+            open_.append(words)
     return tuple(broken), tuple(open_)
 
 

@@ -21,8 +21,8 @@ from pipelines.stores.registry import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
     from pipelines.experiments.verdict import Verdict
+    from pipelines.steps.signals import OnTrial
     from pipelines.stores.registry import Registry, Version
-    from pipelines.stores.workspace import Workspace
 
 _DAY = timedelta(days=1)
 _JITTER = timedelta(hours=2)
@@ -129,12 +129,26 @@ def tend(run: Run, now: datetime | None = None) -> Verdict | None:
     return None
 
 
-def words(ws: Workspace, now: datetime) -> str | None:
+def overtake(run: Run, why: str, now: datetime) -> None:
+    """End the running experiment, if there still is one: the world is another than its challenger has learned from."""
+    if file.read_open(run.workspace) is not None:
+        stop(run, f"overtaken: {why}", now)
+
+
+def on_trial(run: Run, now: datetime) -> OnTrial | None:
     """Say which version is on trial, and since when; None where none is, or its time is over and nobody ends it."""
-    running = file.read_open(ws)
+    from pipelines.steps.signals import OnTrial
+
+    running = file.read_open(run.workspace)
     if running is None or _days(running, now) > running.canary.maximum_days:
         return None
-    return f"version {running.challenger.number} is on trial since {running.started:%Y-%m-%d}"
+    number = running.challenger.number
+    known = next((each for each in run.registry.versions() if each.number == number), None)
+    learned = known.tags.get("as_of") if known is not None else None
+    return OnTrial(
+        f"version {number} is on trial since {running.started:%Y-%m-%d}",
+        None if learned is None else datetime.fromisoformat(learned),
+    )
 
 
 def verdict_json(verdict: Verdict, now: datetime) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def look(run: Run, verdict: Verdict) -> Signals:
         incidents,
         trained,
         verdict.since,
-        trial.words(run.workspace, run.as_of),
+        trial.on_trial(run, run.as_of),
         None if triggers.outcome_drop is None else came(metric, after=journal.last(OUTCOME)),
         journal.fall(),
         None
@@ -139,6 +139,10 @@ def resolve(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:
 
     journal, now = Journal(run.workspace), clock.read(run.workspace).now()
     decision = decide(signals, run.config.triggers, journal.history(), now)
+    if (
+        decision.overtakes
+    ):  # before the cause is written down: a watch that is killed in between finds it again
+        trial.overtake(run, decision.cause, now)
     write_json(run.workspace.root / DECISION, {"at": now.isoformat(), **decision.as_json()})
     return decision, journal.note(decision, now)
 

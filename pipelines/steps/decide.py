@@ -1,8 +1,8 @@
 """Decide: what was watched becomes a decision, with its reasons in words.
 
 `retrain` where there is a reason and nothing speaks against it; `hold` while a column is broken upstream, since a
-model must not learn from it; `wait` where there is no reason, where a version is on trial with live users, or where
-cooldown and budget do not allow another retrain yet.
+model must not learn from it; `wait` where there is no reason, where a version is on trial with live users (unless the
+world has changed since it learned), or where cooldown and budget do not allow another retrain yet.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pipelines.learning.estimated_performance import METRIC
 from pipelines.settings import Triggers
 from pipelines.steps.incidents import Incident
 from pipelines.steps.outcome import Outcome
-from pipelines.steps.signals import Fall, Signals
+from pipelines.steps.signals import Fall, OnTrial, Signals
 
 PERFORMANCE, OUTCOME, ANSWERS = "performance.dropped", "outcome.dropped", "answers.dropped"
 DRIFT, ESTIMATED = "drift.found", "performance.estimated"
 FOLLOW_UP = "retrain.follow_up"
 LABELS, AGE = "labels.matured", "model.aged"
 FALLS = (PERFORMANCE, OUTCOME, ANSWERS, DRIFT, ESTIMATED)
+MEASURED = (PERFORMANCE, OUTCOME, ANSWERS)
 KINDS = (*FALLS, FOLLOW_UP, LABELS, AGE)
 """The kinds of reasons, the gravest first."""
 
@@ -50,7 +51,8 @@ class Decision:
     """What to do, and why. `reasons` speak for a retrain, the gravest first, whatever the action is.
 
     `incidents` are open and closed ones; an open one holds training. `bound` is what forbids a retrain, and
-    `until` when one is allowed again, where that is known.
+    `until` when one is allowed again, where that is known. A retrain that `overtakes` a version on trial ends its
+    experiment.
     """
 
     action: Action
@@ -58,6 +60,7 @@ class Decision:
     incidents: tuple[Incident, ...] = ()
     until: datetime | None = None
     bound: str = ""
+    overtakes: str = ""
 
     @property
     def cause(self) -> str:
@@ -77,7 +80,8 @@ class Decision:
         if self.bound:
             until = "" if self.until is None else f" until {self.until:%Y-%m-%d %H:%M} UTC"
             return f"wait{until} ({self.bound}): {why}"
-        return f"retrain: {self.cause}" if self.action == "retrain" else f"wait: {why}"
+        ended = f"; {self.overtakes}" if self.overtakes else ""
+        return f"retrain: {self.cause}{ended}" if self.action == "retrain" else f"wait: {why}"
 
     def as_json(self) -> dict[str, Any]:
         """Return what a JSON file holds."""
@@ -100,12 +104,26 @@ def decide(signals: Signals, triggers: Triggers, history: Sequence[datetime], no
         if fallen is None:
             return Decision("wait", (), incidents)
         return Decision("wait", fallen[:1], incidents, fallen[1], "there is nothing to learn of it before")
-    if signals.trial is not None:
-        return Decision("wait", reasons, incidents, bound=signals.trial)
+    overtakes = _overtakes(signals.trial, reasons)
+    if signals.trial is not None and not overtakes:
+        return Decision("wait", reasons, incidents, bound=signals.trial.words)
     until, bound = max(_bounds(triggers, history), default=(now, ""))
     if until > now:
         return Decision("wait", reasons, incidents, until, bound)
-    return Decision("retrain", reasons, incidents)
+    return Decision("retrain", reasons, incidents, overtakes=overtakes)
+
+
+def _overtakes(trial: OnTrial | None, reasons: Sequence[Reason]) -> str:
+    """Say why an experiment is over: what was measured has fallen since its challenger learned, and it knows no better.
+
+    Who wins a comparison of two that know the old world alone tells nothing of the new one.
+    """
+    if trial is None or trial.learned is None:
+        return ""
+    since = [each.since for each in reasons if each.kind in MEASURED and each.since is not None]
+    if not any(each > trial.learned for each in since):
+        return ""
+    return f"{trial.words}, which ends: it has learned until {trial.learned:%Y-%m-%d}, before that"
 
 
 def _bounds(triggers: Triggers, history: Sequence[datetime]) -> Iterator[tuple[datetime, str]]:

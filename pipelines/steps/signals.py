@@ -56,6 +56,14 @@ class Performance:
 
 
 @dataclass(frozen=True)
+class OnTrial:
+    """A version that live users meet, in words, and the moment until which it has learned, where that is known."""
+
+    words: str
+    learned: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Fall:
     """A fall (of performance, of outcome, by drift) that a retrain was asked for, and why, in words.
 
@@ -73,7 +81,7 @@ class Signals:
     `performance` is None where there is no champion, or not enough newer rows to measure it on; `estimated`
     where no estimate is applicable. `drifting_since` is the first day of the alarm (ISO), `trained` the
     moment of the last training, and `incidents` are open and closed ones since what it learned from. `trial`
-    says in words which version is on trial with live users. `outcome` and `answered` are None until a champion has
+    says which version is on trial with live users. `outcome` and `answered` are None until a champion has
     served for a week. `fall` is the newest that a retrain was asked for. `drifting` are the columns of the alarm;
     `drifted` is when the newest drift began that a retrain was asked for, `drifted_columns` are those of all that
     began then (None: not known), and `foreseen` is when one was last asked for because of an estimate.
@@ -86,7 +94,7 @@ class Signals:
     incidents: Sequence[Incident] = ()
     trained: datetime | None = None
     drifting_since: str | None = None
-    trial: str | None = None
+    trial: OnTrial | None = None
     outcome: Outcome | None = None
     fall: Fall | None = None
     answered: Outcome | None = None

@@ -77,6 +77,16 @@ def test_better_is_not_enough_while_a_guardrail_may_not_hold() -> None:
     assert found.decision == "continue" and any("may be worse by 0.01" in reason for reason in found.reasons)
 
 
+def test_a_guardrail_that_the_design_cannot_see_to_hold_says_so() -> None:
+    few = EXPERIMENT.model_copy(update={"planned_units": 3_000})
+    for units in (1_000, 4_000):  # whatever has come until now, the design is the same
+        rows = outcomes(units, lift=0.05)
+        words = " ".join(judge(few, gather(few, rows, rows), 10).reasons)
+        assert "with the 3,000 planned_units it is told to ± 0.0" in words
+    told = judge(EXPERIMENT, evidence(4_000, lift=0.05), 10)
+    assert "may be worse by 0.01" in told.reasons[1] and "planned_units" not in told.reasons[1]
+
+
 def test_equal_arms_go_on_until_the_days_are_over() -> None:
     found = evidence(10_000)
     assert judge(EXPERIMENT, found, 29).decision == "continue"

@@ -28,10 +28,13 @@ from pipelines.flows import clock
 from pipelines.flows.edge import Run
 from pipelines.flows.live import seed_live
 from pipelines.flows.overview import experiment
-from pipelines.flows.trial import look, review, start, stop, tend, words
-from pipelines.settings import Bound, Canary, CaseConfig, Measure, Project
+from pipelines.flows.trial import look, on_trial, overtake, review, start, stop, tend
+from pipelines.flows.work import resolve
+from pipelines.settings import Bound, Canary, CaseConfig, Measure, Project, Triggers
 from pipelines.steps.ingest import ingest_log
+from pipelines.steps.outcome import Outcome
 from pipelines.steps.promote import ROLLED_BACK, retire, rollback
+from pipelines.steps.signals import Signals
 from pipelines.stores.lake import Lake
 from pipelines.stores.registry import CHALLENGER, Registry, Version
 from pipelines.stores.workspace import Workspace
@@ -349,12 +352,36 @@ def test_a_review_that_comes_a_little_early_loses_no_day(town: Town) -> None:
 
 def test_an_experiment_that_nobody_reviews_holds_retrains_no_longer_than_its_days(town: Town) -> None:
     challenger = town.challenge(2)
+    town.shop.registry.tag(challenger, {"as_of": (NOON - DAY).isoformat()})
     last = NOON + CANARY.maximum_days * DAY
     held = f"version {challenger.number} is on trial since {NOON:%Y-%m-%d}"
-    assert [words(town.shop.ws, at) for at in (NOON, last)] == [held] * 2
-    assert words(town.shop.ws, last + timedelta(hours=12)) == held, "its review may come yet"
-    assert words(town.shop.ws, last + DAY) is None
+    for at in (NOON, last, last + timedelta(hours=12)):  # its review may come yet
+        assert (found := on_trial(town.run, at)) is not None and found.words == held
+        assert found.learned == NOON - DAY
+    assert on_trial(town.run, last + DAY) is None
     assert file.read_open(town.shop.ws) is not None
+
+
+def test_an_experiment_that_the_world_has_overtaken_ends(town: Town) -> None:
+    challenger = town.challenge(2)
+    town.live()
+    overtake(town.run, "clicks have fallen", town.now)
+    assert file.read_open(town.shop.ws) is None and CHALLENGER not in town.aliases()
+    kept = town.shop.registry.version(challenger.number).tags
+    assert kept["decision"] == "dismissed" and "overtaken: clicks have fallen" in kept["why"]
+    assert ROLLED_BACK not in kept, "it may be as good as any where the old world comes back"
+    overtake(town.run, "again", town.now)
+
+
+def test_a_watch_that_finds_a_fall_ends_the_experiment_and_asks(town: Town) -> None:
+    challenger = town.challenge(2)
+    town.shop.registry.tag(challenger, {"as_of": (NOON - DAY).isoformat()})
+    run = replace(town.run, settings=CaseConfig(triggers=Triggers(new_labels=None, outcome_drop=0.1)))
+    fell = Outcome("clicks", NOON + 2 * DAY, 2.0, 0.1, 14, (1.0,))
+    decision, cause = resolve(run, Signals((), 0, None, outcome=fell, trial=on_trial(run, NOON + 2 * DAY)))
+    assert decision.action == "retrain" and cause is not None and cause.words == decision.cause
+    assert file.read_open(town.shop.ws) is None
+    assert cause.words in town.shop.registry.version(challenger.number).tags["why"]
 
 
 def test_what_can_be_judged_no_more_says_why_and_can_be_stopped(town: Town) -> None:

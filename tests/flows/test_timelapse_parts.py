@@ -59,6 +59,9 @@ def course(seed: int, served: float, frozen: float, fresh: float, shift: int | N
 
 def test_a_plan_puts_the_scenario_in_its_day_and_changes_nothing_else() -> None:
     plan, plain = (make_plan(PROJECT, CASE, name, 3) for name in ("concept-shift", "none"))
+    tried = make_plan(PROJECT, CASE, "none", 3, "canary")
+    assert (plan.name, tried.name) == ("concept-3", "none-3-canary")
+    assert tried.config == {**plain.config, "promotion": "canary"}
     changes = PROJECT.case_config(CASE).timelapse
     params = CaseParams.model_validate(plan.params)
     begins = params.past_days + changes.lead_days + changes.shift_day

@@ -27,7 +27,7 @@ from pipelines.steps.decide import (
 )
 from pipelines.steps.incidents import Incident
 from pipelines.steps.outcome import Outcome, Week
-from pipelines.steps.signals import Fall, Performance, Signals
+from pipelines.steps.signals import Fall, OnTrial, Performance, Signals
 
 REMOVALS = Watched(name="removals_per_post", numerator="remove", drop=0.5)
 TRIGGERS = Triggers(
@@ -375,11 +375,32 @@ def test_over_the_budget_it_waits_until_the_oldest_is_out_of_the_window() -> Non
 
 
 def test_while_a_version_is_on_trial_none_other_is_asked_for() -> None:
-    decision = decided(alarms=("moved",), trial="version 4 is on trial since 2026-03-18")
+    decision = decided(alarms=("moved",), trial=OnTrial("version 4 is on trial since 2026-03-18"))
     assert (decision.action, decision.until) == ("wait", None)
     assert decision.words == "wait (version 4 is on trial since 2026-03-18): drift: moved"
-    assert decided(trial="version 4 is on trial").words == "wait: no reason to retrain"
-    assert decided(alarms=("moved",), trial="version 4 is on trial", incidents=(OPEN,)).action == "hold"
+    assert decided(trial=OnTrial("version 4 is on trial")).words == "wait: no reason to retrain"
+    assert (
+        decided(alarms=("moved",), trial=OnTrial("version 4 is on trial"), incidents=(OPEN,)).action == "hold"
+    )
+
+
+def test_what_falls_after_a_version_on_trial_has_learned_ends_its_experiment() -> None:
+    def trial(learned: datetime | None) -> OnTrial:
+        return OnTrial("version 4 is on trial since 2026-03-10", learned)
+
+    fell = {"outcome": outcome(1.0)}
+    decision = decided(trial=trial(NOW - 9 * DAY), **fell)
+    assert decision.action == "retrain" and decision.reasons[0].kind == OUTCOME
+    ends = "version 4 is on trial since 2026-03-10, which ends: it has learned until 2026-03-11, before that"
+    assert decision.overtakes == ends and decision.words.endswith(ends) and ends not in decision.cause
+    for waits in (
+        decided(trial=trial(NOW), **fell),
+        decided(trial=trial(None), **fell),
+        decided(trial=trial(NOW - 9 * DAY), alarms=("moved",), drifting_since="2026-03-15"),
+        decided((NOW,), trial=trial(NOW - 9 * DAY), **fell),
+        decided(trial=trial(NOW - 9 * DAY), incidents=(OPEN,), **fell),
+    ):
+        assert waits.action in ("wait", "hold") and not waits.overtakes
 
 
 incidents = st.sampled_from([(), (CLOSED,), (OPEN,)])

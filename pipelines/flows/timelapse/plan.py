@@ -16,6 +16,7 @@ from pipelines.errors import UsageError, nearest
 from pipelines.settings import CaseParams, Project, read_yaml
 from pipelines.stores.files import read_json, write_aside, write_json
 
+DIRECT = "direct"
 _PROFILE = "embedded"
 _PLAN = "plan.json"
 
@@ -34,6 +35,17 @@ class Plan:
     shift_day: int
     params: Mapping[str, Any]
     config: Mapping[str, Any]
+
+    @property
+    def promotion(self) -> str:
+        """Say how a challenger takes over: `direct`, by the gate alone, or `canary`, by an experiment."""
+        return str(self.config.get("promotion", DIRECT))
+
+    @property
+    def name(self) -> str:
+        """Name the folder of what is lived by this plan."""
+        canary = "" if self.promotion == DIRECT else f"-{self.promotion}"
+        return f"{self.scenario}-{self.seed}{canary}"
 
 
 class Stage(Project):
@@ -68,8 +80,11 @@ def playable(project: Project, case: str) -> CaseParams:
     return project.case_params(case)
 
 
-def make_plan(project: Project, case: str, scenario: str, seed: int) -> Plan:
-    """Lay the case's time-lapse over its params and config, key by key, and put the scenario in."""
+def make_plan(project: Project, case: str, scenario: str, seed: int, promotion: str | None = None) -> Plan:
+    """Lay the case's time-lapse over its params and config, key by key, and put the scenario in.
+
+    `promotion`: how a challenger takes over, where it is not to be as the config says.
+    """
     playable(project, case)
     changes = project.case_config(case).timelapse
     section = read_yaml(project.root / "params.yaml")[case]
@@ -80,6 +95,7 @@ def make_plan(project: Project, case: str, scenario: str, seed: int) -> Plan:
     path = project.root / "configs" / f"{case}.yaml"
     config = laid_over(read_yaml(path) if path.is_file() else {}, changes.config)
     config.pop("timelapse", None)
+    config |= {} if promotion is None else {"promotion": promotion}
     return Plan(
         case,
         name,

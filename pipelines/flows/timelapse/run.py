@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipelines import catalog
 from pipelines.flows.timelapse.measures import Course
-from pipelines.flows.timelapse.plan import Plan, Stage, laid_over, make_plan, open_stage
+from pipelines.flows.timelapse.plan import DIRECT, Plan, Stage, laid_over, make_plan, open_stage
 from pipelines.flows.timelapse.policies import Policy
 from pipelines.flows.timelapse.record import Lived, Record
 from pipelines.settings import CaseConfig, Project
@@ -23,18 +23,26 @@ _SHIFTLESS = ("none", "season")
 
 
 def play(
-    project: Project, case: str, scenario: str, seed: int, days: int, arms: Sequence[Policy], tell: Tell
+    project: Project,
+    case: str,
+    scenario: str,
+    seed: int,
+    days: int,
+    arms: Sequence[Policy],
+    tell: Tell,
+    promotion: str | None = None,
 ) -> Course:
     """Play one seed of a scenario under each policy; `tell(arm, day)` hears of progress.
 
-    What was lived before is not lived again: the folder `timelapse/<case>/<scenario>-<seed>` keeps it. The past and
+    What was lived before is not lived again: the folder `timelapse/<case>/<scenario>-<seed>` (with a canary
+    `…-canary`) keeps it. The past and
     the days before the scenario begins are the same for every scenario but the season, which is there from the first
     day on: they are lived once, and copied.
     """
     from pipelines.flows.timelapse.arm import begin_arm, has_begun
 
-    plan = make_plan(project, case, scenario, seed)
-    folder = project.root / "timelapse" / case / f"{plan.scenario}-{seed}"
+    plan = make_plan(project, case, scenario, seed, promotion)
+    folder = project.root / "timelapse" / case / plan.name
     stages = {policy: open_stage(project, own_plan(plan, policy), folder / policy.name) for policy in arms}
     missing = [policy for policy, stage in stages.items() if not has_begun(stage)]
     if missing:
@@ -52,13 +60,17 @@ def _live_common(
     """Live what the scenarios have in common: the past, and each rule's days before anything changes."""
     from pipelines.flows.timelapse.arm import begin_arm, build_past
 
-    quiet = plan if plan.scenario == "season" else make_plan(project, plan.case, "none", plan.seed)
-    direct = {**quiet.config, "promotion": "direct"}  # there is no champion to try the first one against
-    past_plan = replace(quiet, config=direct)
-    past = open_stage(project, past_plan, folder / f"past-{quiet.scenario}-{plan.seed}")
+    quiet = (
+        plan
+        if plan.scenario == "season"
+        else make_plan(project, plan.case, "none", plan.seed, plan.promotion)
+    )
+    # There is no champion to try the first one against.
+    past_plan = replace(quiet, config={**quiet.config, "promotion": DIRECT})
+    past = open_stage(project, past_plan, folder / f"past-{past_plan.name}")
     build_past(past, past_plan)
     tell("past", 0)
-    shared = folder / f"before-{quiet.scenario}-{plan.seed}"
+    shared = folder / f"before-{quiet.name}"
     rules = list(dict.fromkeys(policy.until_shift for policy in arms))
     stages = {rule: open_stage(project, own_plan(quiet, rule), shared / rule.name) for rule in rules}
     for stage in stages.values():
@@ -72,7 +84,7 @@ def _settled(plan: Plan) -> int:
     attribution = catalog.case(plan.case).framing.attribution
     config = CaseConfig.model_validate(plan.config)
     # A canary's shadow days are among its fewest.
-    canary = config.experiment.minimum_days if config.promotion == "canary" else 0
+    canary = 0 if plan.promotion == DIRECT else config.experiment.minimum_days
     return plan.shift_day + math.ceil(attribution / timedelta(days=1)) + 1 + canary
 
 
