@@ -376,6 +376,7 @@ def test_an_experiment_that_the_world_has_overtaken_ends(town: Town) -> None:
 def test_a_watch_that_finds_a_fall_ends_the_experiment_and_asks(town: Town) -> None:
     challenger = town.challenge(2)
     town.shop.registry.tag(challenger, {"as_of": (NOON - DAY).isoformat()})
+    clock.write(town.shop.ws, clock.simulated(NOON + 2 * DAY))
     run = replace(town.run, settings=CaseConfig(triggers=Triggers(new_labels=None, outcome_drop=0.1)))
     fell = Outcome("clicks", NOON + 2 * DAY, 2.0, 0.1, 14, (1.0,))
     decision, cause = resolve(run, Signals((), 0, None, outcome=fell, trial=on_trial(run, NOON + 2 * DAY)))
