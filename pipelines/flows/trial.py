@@ -130,7 +130,7 @@ def tend(run: Run, now: datetime | None = None) -> Verdict | None:
 
 
 def overtake(run: Run, why: str, now: datetime) -> None:
-    """End the running experiment, if there still is one: the world is another than its challenger has learned from."""
+    """End the running experiment, if there still is one: it would tell too little, or too late."""
     if file.read_open(run.workspace) is not None:
         stop(run, f"overtaken: {why}", now)
 
@@ -148,6 +148,7 @@ def on_trial(run: Run, now: datetime) -> OnTrial | None:
     return OnTrial(
         f"version {number} is on trial since {running.started:%Y-%m-%d}",
         None if learned is None else datetime.fromisoformat(learned),
+        early=running.share < running.canary.shares[-1],
     )
 
 

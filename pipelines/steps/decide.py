@@ -114,16 +114,20 @@ def decide(signals: Signals, triggers: Triggers, history: Sequence[datetime], no
 
 
 def _overtakes(trial: OnTrial | None, reasons: Sequence[Reason]) -> str:
-    """Say why an experiment is over: what was measured has fallen since its challenger learned, and it knows no better.
+    """Say why an experiment is over before its time; '' where it is not.
 
-    Who wins a comparison of two that know the old world alone tells nothing of the new one.
+    What was measured has fallen since its challenger learned: who wins a comparison of two that know the old world
+    alone tells nothing of the new one. Or a fall is followed up while few have met the challenger: it knows little of
+    what came with the fall, and what newer rows teach would have to wait for the whole of its experiment.
     """
-    if trial is None or trial.learned is None:
+    if trial is None:
         return ""
-    since = [each.since for each in reasons if each.kind in MEASURED and each.since is not None]
-    if not any(each > trial.learned for each in since):
-        return ""
-    return f"{trial.words}, which ends: it has learned until {trial.learned:%Y-%m-%d}, before that"
+    began = [each.since for each in reasons if each.kind in MEASURED and each.since is not None]
+    if trial.learned is not None and any(each > trial.learned for each in began):
+        return f"{trial.words}, which ends: it has learned until {trial.learned:%Y-%m-%d}, before that"
+    if trial.early and any(each.kind == FOLLOW_UP for each in reasons):
+        return f"{trial.words}, which ends: few have met it, and newer rows tell more of the fall"
+    return ""
 
 
 def _bounds(triggers: Triggers, history: Sequence[datetime]) -> Iterator[tuple[datetime, str]]:

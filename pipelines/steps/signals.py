@@ -57,10 +57,14 @@ class Performance:
 
 @dataclass(frozen=True)
 class OnTrial:
-    """A version that live users meet, in words, and the moment until which it has learned, where that is known."""
+    """A version that live users meet, in words, and the moment until which it has learned, where that is known.
+
+    `early`: its last stage has not opened, so few have met it, or nobody.
+    """
 
     words: str
     learned: datetime | None = None
+    early: bool = False
 
 
 @dataclass(frozen=True)

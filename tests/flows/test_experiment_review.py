@@ -357,7 +357,7 @@ def test_an_experiment_that_nobody_reviews_holds_retrains_no_longer_than_its_day
     held = f"version {challenger.number} is on trial since {NOON:%Y-%m-%d}"
     for at in (NOON, last, last + timedelta(hours=12)):  # its review may come yet
         assert (found := on_trial(town.run, at)) is not None and found.words == held
-        assert found.learned == NOON - DAY
+        assert (found.learned, found.early) == (NOON - DAY, True)
     assert on_trial(town.run, last + DAY) is None
     assert file.read_open(town.shop.ws) is not None
 
