@@ -100,6 +100,10 @@ class Journal:
         found = (cause.found_at for cause in self.causes() for each in cause.reasons if each["kind"] == kind)
         return max(map(datetime.fromisoformat, found), default=None)
 
+    def words(self, kind: str) -> set[str]:
+        """Return the words of every cause that a reason of a kind is part of: a version's tag `cause` tells its own."""
+        return {cause.words for cause in self.causes() if any(each["kind"] == kind for each in cause.reasons)}
+
     def note(self, decision: Decision, now: datetime) -> Cause | None:
         """Write down the cause of a decision to retrain; None where it is another."""
         if decision.action != "retrain":

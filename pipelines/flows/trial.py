@@ -121,9 +121,17 @@ def stop(run: Run, reason: str = "asked for", now: datetime | None = None) -> Ru
 
 
 def tend(run: Run, now: datetime | None = None) -> Verdict | None:
-    """Review the running experiment; where none runs, start that of a challenger who waits."""
-    if file.read_open(run.workspace) is not None:
-        return review(run, now)
+    """Review the running experiment; where none runs, start that of a challenger who waits.
+
+    One that follows up a fall does not wait while few have met the one on trial: it takes its place.
+    """
+    running = file.read_open(run.workspace)
+    if running is not None:
+        verdict = review(run, now)
+        if verdict is not None and verdict.decision == "continue" and _outdated(run, running):
+            stop(run, "a version of newer rows follows up the same fall, and few had met this one", now)
+            start(run, now)
+        return verdict
     if run.config.promotion == "canary" and {CHAMPION, CHALLENGER} <= run.registry.aliases().keys():
         start(run, now)
     return None
@@ -148,8 +156,24 @@ def on_trial(run: Run, now: datetime) -> OnTrial | None:
     return OnTrial(
         f"version {number} is on trial since {running.started:%Y-%m-%d}",
         None if learned is None else datetime.fromisoformat(learned),
-        early=running.share < running.canary.shares[-1],
+        early=_early(running),
     )
+
+
+def _early(running: Running) -> bool:
+    """Say whether the last stage has not opened: few have met the challenger, or nobody."""
+    return running.share < running.canary.shares[-1]
+
+
+def _outdated(run: Run, running: Running) -> bool:
+    """Say whether a follow-up has made a newer challenger than the one that few have met."""
+    from pipelines.flows.causes import Journal
+    from pipelines.steps.decide import FOLLOW_UP
+
+    newest = run.registry.challenger()
+    if newest is None or newest.number == running.challenger.number or not _early(running):
+        return False
+    return newest.tags.get("cause") in Journal(run.workspace).words(FOLLOW_UP)
 
 
 def verdict_json(verdict: Verdict, now: datetime) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def decide(signals: Signals, triggers: Triggers, history: Sequence[datetime], no
             return Decision("wait", (), incidents)
         return Decision("wait", fallen[:1], incidents, fallen[1], "there is nothing to learn of it before")
     overtakes = _overtakes(signals.trial, reasons)
-    if signals.trial is not None and not overtakes:
+    if signals.trial is not None and not overtakes and not _beside(signals.trial, reasons):
         return Decision("wait", reasons, incidents, bound=signals.trial.words)
     until, bound = max(_bounds(triggers, history), default=(now, ""))
     if until > now:
@@ -117,17 +117,22 @@ def _overtakes(trial: OnTrial | None, reasons: Sequence[Reason]) -> str:
     """Say why an experiment is over before its time; '' where it is not.
 
     What was measured has fallen since its challenger learned: who wins a comparison of two that know the old world
-    alone tells nothing of the new one. Or a fall is followed up while few have met the challenger: it knows little of
-    what came with the fall, and what newer rows teach would have to wait for the whole of its experiment.
+    alone tells nothing of the new one.
     """
     if trial is None:
         return ""
     began = [each.since for each in reasons if each.kind in MEASURED and each.since is not None]
     if trial.learned is not None and any(each > trial.learned for each in began):
         return f"{trial.words}, which ends: it has learned until {trial.learned:%Y-%m-%d}, before that"
-    if trial.early and any(each.kind == FOLLOW_UP for each in reasons):
-        return f"{trial.words}, which ends: few have met it, and newer rows tell more of the fall"
     return ""
+
+
+def _beside(trial: OnTrial, reasons: Sequence[Reason]) -> bool:
+    """Say whether a retrain may go on beside an experiment: a fall is followed up, and few have met its challenger.
+
+    That one knows little of what came with the fall; what newer rows make takes its place, if the gate lets it.
+    """
+    return trial.early and any(each.kind == FOLLOW_UP for each in reasons)
 
 
 def _bounds(triggers: Triggers, history: Sequence[datetime]) -> Iterator[tuple[datetime, str]]:

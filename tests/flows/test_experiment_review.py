@@ -25,12 +25,14 @@ from pipelines.errors import UsageError
 from pipelines.experiments import running as file
 from pipelines.experiments.verdict import Verdict
 from pipelines.flows import clock
+from pipelines.flows.causes import Journal
 from pipelines.flows.edge import Run
 from pipelines.flows.live import seed_live
 from pipelines.flows.overview import experiment
 from pipelines.flows.trial import look, on_trial, overtake, review, start, stop, tend
 from pipelines.flows.work import resolve
 from pipelines.settings import Bound, Canary, CaseConfig, Measure, Project, Triggers
+from pipelines.steps.decide import FOLLOW_UP, Decision, Reason
 from pipelines.steps.ingest import ingest_log
 from pipelines.steps.outcome import Outcome
 from pipelines.steps.promote import ROLLED_BACK, retire, rollback
@@ -383,6 +385,35 @@ def test_a_watch_that_finds_a_fall_ends_the_experiment_and_asks(town: Town) -> N
     assert decision.action == "retrain" and cause is not None and cause.words == decision.cause
     assert file.read_open(town.shop.ws) is None
     assert cause.words in town.shop.registry.version(challenger.number).tags["why"]
+
+
+def follow_up(town: Town) -> str:
+    """Write down that a fall is followed up; return the cause in words."""
+    decision = Decision("retrain", (Reason(FOLLOW_UP, "follow-up 1, from newer rows"),))
+    cause = Journal(town.shop.ws).note(decision, town.now)
+    assert cause is not None
+    return cause.words
+
+
+@pytest.mark.parametrize(
+    ("days", "followed", "replaced"), [(0, True, True), (1, True, True), (3, True, False), (0, False, False)]
+)
+def test_a_follow_up_takes_the_place_of_a_challenger_that_few_have_met(
+    town: Town, days: int, followed: bool, replaced: bool
+) -> None:
+    first = town.challenge(2)
+    for _ in range(days):
+        town.live()
+    newer, words = town.version(3), follow_up(town)
+    town.shop.registry.set_alias(CHALLENGER, newer)
+    town.shop.registry.tag(newer, {"cause": words if followed else "scheduled"})
+    tend(town.run, town.now)
+    running = file.read_open(town.shop.ws)
+    assert running is not None and running.challenger.number == (newer if replaced else first).number
+    assert town.aliases()[CHALLENGER] == newer.number, "else it waits for its turn"
+    if replaced:
+        assert "newer rows" in town.shop.registry.version(first.number).tags["why"]
+        assert running.started == town.now and running.day == 0
 
 
 def test_what_can_be_judged_no_more_says_why_and_can_be_stopped(town: Town) -> None:
