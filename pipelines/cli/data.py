@@ -37,9 +37,9 @@ def list_(case: Case, live: Live = False, source: Source = None, as_json: AsJson
     if as_json:
         emit(rows)
     elif rows:
-        table(list(rows[0]), [list(map(str, row.values())) for row in rows])
+        table(list(rows[0]), [list(map(str, row.values())) for row in rows], asked=True)
     else:
-        say("the quarantine is empty")
+        say("the quarantine is empty", asked=True)
 
 
 @quarantine_app.command()

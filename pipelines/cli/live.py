@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(down)
     app.command()(seed)
+    app.command()(feed)
     app.command()(sync)
     app.command()(users)
     app.add_typer(world_app, name="world")
@@ -59,6 +61,8 @@ def seed(
     from pipelines.flows.live import bind_live, seed_live
 
     project = Project.find()
+    if wall and source is not None:
+        _require_past(project, case, source)
     seeded = seed_live(project, case, source)
     run = bind_live(project, case, cause="seeded")
     if not seeded:
@@ -68,6 +72,37 @@ def seed(
     if wall:
         clock.follow_wall(run.workspace)
     say(f"{case}: it is now {clock.read(run.workspace).now():%Y-%m-%d %H:%M} UTC; next: loop up, loop serve")
+
+
+def _require_past(project: Project, case: str, source: str) -> None:
+    """Refuse a run of a moment that has not come, before anything of it is copied."""
+    from datetime import UTC, datetime
+
+    from pipelines.flows.edge import bind_source
+    from pipelines.stores.models import read_record
+
+    workspace = bind_source(project, case, source).workspace
+    if not workspace.model.is_dir():
+        return  # what is missing is told by who copies it
+    as_of = datetime.fromisoformat(read_record(workspace.model)["as_of"])
+    if as_of > datetime.now(UTC):
+        raise UsageError(
+            f"{workspace.root} was built as of {as_of:%Y-%m-%d %H:%M} UTC, which has not come yet: build it again with "
+            f"`loop run {case} --source {source} --data … --as-of {datetime.now(UTC):%Y-%m-%d}T00:00:00Z`"
+        )
+
+
+def feed(
+    case: Case,
+    table: Annotated[str, typer.Argument(help="the table that the rows are of")],
+    file: Annotated[Path, typer.Argument(help="a .csv or .parquet file with the table's columns")],
+    zone: Annotated[str | None, typer.Option(help="the zone of times that name none, such as UTC")] = None,
+) -> None:
+    """Take rows of a file into a live system: what the catalogue has gained, or what another system collected."""
+    from pipelines.flows.feed import feed as take
+
+    say(summary(take(Project.find(), case, table, file, zone)))
+    say("the next watch computes features of them, and what is served takes them up")
 
 
 def sync(

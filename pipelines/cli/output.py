@@ -1,4 +1,4 @@
-"""What the command line says: words to stderr, results that machines read to stdout."""
+"""What the command line says: on its way, to stderr; what was asked for, as JSON or in words, to stdout."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def say(text: str) -> None:
-    """Tell a person."""
-    sys.stderr.write(text + "\n")
+def say(text: str, *, asked: bool = False) -> None:
+    """Tell a person; what was `asked` for can be piped on."""
+    (sys.stdout if asked else sys.stderr).write(text + "\n")
 
 
 def emit(result: Any) -> None:
@@ -23,8 +23,11 @@ def summary(result: Any) -> str:
     return str(result.summary()) if hasattr(result, "summary") else str(result)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Show a person a table; figures stand to the right, and no cell is broken over lines."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, asked: bool = False) -> None:
+    """Show a person a table, `asked` for as in `say`.
+
+    Figures stand to the right, and no cell is broken over lines.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -34,7 +37,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         shown.add_row(*row)
     # A narrow terminal, or none, wraps whole lines: better than columns of two letters.
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=not asked, highlight=False)
     natural = console.measure(shown, options=console.options.update(width=1000)).maximum
     console.width = max(console.width, natural)
     console.print(shown)

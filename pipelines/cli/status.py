@@ -42,31 +42,32 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="print JSON on s
     table(
         ["system", "events", "quarantined", "metric", "heuristic", "model", "oracle", "version", "drift"],
         [_row(each) for each in found],
+        asked=True,
     )
-    say("")
+    say("", asked=True)
     for each in found:
         spent: Mapping[str, float] = each["seconds"]
         steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in spent.items())
         if spent:
-            say(f"seconds of {_name(each)}: {steps} (sum {sum(spent.values()):.1f})")
+            say(f"seconds of {_name(each)}: {steps} (sum {sum(spent.values()):.1f})", asked=True)
         if acted := each["actions"]:
             counts = f"{acted['waiting']:,} wait to be ingested, {acted['immature']:,} have immature labels"
-            say(f"actions of {_name(each)}: {counts}")
+            say(f"actions of {_name(each)}: {counts}", asked=True)
         if limited := each["limited"]:
             told = "; ".join(f"{reason} ({count:,})" for reason, count in limited.items())
-            say(f"withheld from {_name(each)}: {told}")
+            say(f"withheld from {_name(each)}: {told}", asked=True)
         if decided := each["decision"]:
-            say(f"decision of {_name(each)} at {decided['at']}: {decided['words']}")
+            say(f"decision of {_name(each)} at {decided['at']}: {decided['words']}", asked=True)
         if tried := each["experiment"]:
             told = f"version {tried['version']} since {tried['since']} ({tried['stage']})"
-            say(f"on trial in {_name(each)}: {told}")
+            say(f"on trial in {_name(each)}: {told}", asked=True)
         if retrained := each["last_retrain"]:
-            say(f"last retrain of {_name(each)}: {retrained['at']}: {retrained['cause']}")
+            say(f"last retrain of {_name(each)}: {retrained['at']}: {retrained['cause']}", asked=True)
 
 
 def next_() -> None:
     """Say what to open after a run."""
-    say(_NEXT)
+    say(_NEXT, asked=True)
 
 
 def _row(each: Mapping[str, Any]) -> list[str]:
@@ -75,7 +76,7 @@ def _row(each: Mapping[str, Any]) -> list[str]:
     return [
         _name(each),
         f"{each['rows']['kept']:,}",
-        f"{each['rows']['quarantined']:,}",
+        f"{each['quarantine']:,}",
         each["metric"] or "–",
         f"{heuristic['value']:.4f} ({each['heuristic_name']})" if heuristic else "–",
         f"{model['value']:.4f} [{model['low']:.4f}, {model['high']:.4f}]" if model else "–",

@@ -94,5 +94,6 @@ def moment(text: str | None) -> datetime | None:
     except ValueError:
         raise UsageError(f"--as-of '{text}' is no ISO 8601 time, such as 2026-03-01T00:00:00Z") from None
     if found.tzinfo is None:
-        raise UsageError(f"--as-of '{text}' names no time zone: add Z for UTC")
+        written = text if "T" in text or " " in text else f"{text}T00:00:00"
+        raise UsageError(f"--as-of '{text}' names no time zone: write {written}Z for UTC")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ def _describe(project: Project, workspace: Workspace, case: str, source: str) ->
         "workspace": workspace.origin,
         "as_of": evaluation.get("as_of"),
         "rows": rows(workspace),
+        "quarantine": quarantined(workspace),
         "limited": limited(workspace),
         "metric": primary,
         "model": scorers.get("model", {}).get(primary),
@@ -74,14 +74,27 @@ def rows(workspace: Workspace) -> dict[str, int]:
     return total
 
 
+def quarantined(workspace: Workspace) -> int:
+    """Count the rows that stand in quarantine now: each once, however often it was read."""
+    total = 0
+    for path in workspace.quarantine.glob("*/*.jsonl"):
+        with path.open("rb") as stream:
+            total += sum(1 for _ in stream)
+    return total
+
+
 def limited(workspace: Workspace) -> dict[str, int]:
-    """Add up what ingests withheld for being over a limit, by table, columns and reason."""
-    total: Counter[str] = Counter()
-    for path in sorted((workspace.lake / "_manifests").glob("*.json")):
-        content = read_json(path)
-        if content["source"] != "quarantine":  # a replay withholds again what was withheld before
-            total.update(content.get("limited", {}))
-    return dict(total.most_common())
+    """Count the rows in quarantine for being over a limit, by table, columns and reason."""
+    from pipelines.steps.ingest import LIMITS
+    from pipelines.steps.quarantine import list_quarantine
+
+    ingests = (read_json(path) for path in (workspace.lake / "_manifests").glob("*.json"))
+    if not any(
+        each.get("limited") for each in ingests
+    ):  # most have none, and quarantine takes its time to read
+        return {}
+    found = (each for each in list_quarantine(workspace) if each.source == LIMITS)
+    return {f"{each.table}, {each.field}: {each.reason}": each.rows for each in found}
 
 
 def actions(project: Project, workspace: Workspace, case: str) -> dict[str, int] | None:

@@ -117,7 +117,10 @@ def _made_of(run: Run, location: NotedFiles, say: Say) -> Iterator[Workspace]:
 
 
 def midnight_after_last(run: Run) -> datetime:
-    """Find the first midnight (UTC) by which every row of the labelled tables had arrived."""
+    """Find the first midnight (UTC) by which every row of the labelled tables had arrived.
+
+    The last one that has come, where rows are of today: what arrived since waits.
+    """
     from pipelines.stores.lake import Lake
 
     lake = Lake(run.workspace.lake, run.case.tables)
@@ -130,7 +133,11 @@ def midnight_after_last(run: Run) -> datetime:
             f"no row of {', '.join(run.case.label.reads)} could be used: `loop quarantine list {run.case.name} "
             f"--source {run.workspace.name.removeprefix(run.case.name + '-')}` says why"
         )
-    return last.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return min(_midnight(last) + timedelta(days=1), _midnight(datetime.now(UTC)))
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def describe(judged: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -40,6 +40,7 @@ from pipelines.serving.tokens import Refused, Tokens
 from pipelines.serving.trials import Trials
 from pipelines.settings import Answers
 from pipelines.stores.action_log import ActionLog
+from pipelines.stores.quarantine import TOKEN
 from pipelines.stores.registry import CHALLENGER
 from pipelines.stores.schemas import REFUSED, SERVED
 
@@ -224,7 +225,7 @@ class Service:
                 try:
                     good.append(self._action(each, now))
                 except Refused as reason:
-                    bad.append((each, "token", str(reason)))
+                    bad.append((each, TOKEN, str(reason)))
                     refusals.append({"action_id": str(each.get("action_id")), "reason": str(reason)})
             told.append(Collected(len(actions) - len(refusals), tuple(refusals)))
         layout = self._tables.actions

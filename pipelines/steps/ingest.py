@@ -26,7 +26,7 @@ from pipelines.steps.limits import withhold
 from pipelines.steps.log_batches import stretches
 from pipelines.stores.files import read_json, to_json
 from pipelines.stores.lake import Appended, Lake, LakeWriter
-from pipelines.stores.quarantine import Entry, Quarantine, QuarantineWriter, entry_id, plain_row
+from pipelines.stores.quarantine import LINE, Entry, Quarantine, QuarantineWriter, entry_id, plain_row
 from pipelines.stores.rowcheck import Checked, Problem, check_rows, check_zone, times_as_text
 from pipelines.stores.schemas import REFUSED, SERVED, Actions, Impressions, Requests
 from pipelines.stores.workspace import Workspace
@@ -437,7 +437,7 @@ def _spoiled(rows: pl.DataFrame) -> list[Problem]:
     if SPOILED not in rows.columns:
         return []
     why = rows[SPOILED]
-    return [Problem(row, "(line)", why[row]) for row in why.is_not_null().arg_true()]
+    return [Problem(row, LINE, why[row]) for row in why.is_not_null().arg_true()]
 
 
 def _with_times(checked: Checked, time: str) -> Checked:

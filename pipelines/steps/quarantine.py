@@ -17,7 +17,7 @@ from pipelines.errors import UsageError, nearest
 from pipelines.settings import Limits
 from pipelines.steps.ingest import Ingestion, Manifest, manifests
 from pipelines.steps.judge_rows import OUTLIER, OVER
-from pipelines.stores.quarantine import Entry, Quarantine
+from pipelines.stores.quarantine import WHOLE, Entry, Quarantine, entry_id
 from pipelines.stores.schemas import polars_schema
 from pipelines.stores.workspace import Workspace
 
@@ -58,7 +58,8 @@ def replay_quarantine(
     """Ingest the quarantined rows again, as they stand in their files now.
 
     Rows that pass leave quarantine, in the same commit that adds them to the lake; the others stay, with
-    their present problems. A row whose table the case no longer has stays untouched.
+    their present problems. One that is spoiled as a whole (`WHOLE`) passes only once it was edited. A row
+    whose table the case no longer has stays untouched.
     """
     declared = [each.name for each in case.tables]
     tables = [name for name in _tables(ws, table) if name in declared]
@@ -79,7 +80,10 @@ def replay_quarantine(
 def _replay(run: Ingestion, table: str, chunk: list[Entry], observed: Mapping[str, Observed]) -> None:
     """Check the rows of one chunk again; those of one origin, zone and source together."""
     schema = polars_schema(run.case.table(table).schema)
-    together = groupby(chunk, key=lambda entry: (entry.origin, entry.zone, entry.source))
+    for entry in (each for each in chunk if _untouched(each, table)):
+        run.refuse(table, entry)
+    mended = (each for each in chunk if not _untouched(each, table))
+    together = groupby(mended, key=lambda entry: (entry.origin, entry.zone, entry.source))
     for (origin, zone, source), group in together:
         entries = list(group)
         problems: dict[int, list[dict[str, str]]] = {}
@@ -98,6 +102,12 @@ def _replay(run: Ingestion, table: str, chunk: list[Entry], observed: Mapping[st
         run.keep(table, checked.rows.filter(~index.is_in(bad.implode())))
         for row in sorted(problems):
             run.refuse(table, replace(entries[row], problems=problems[row]))
+
+
+def _untouched(entry: Entry, table: str) -> bool:
+    """Say whether a row is spoiled as a whole, by its line or its token, and stands as it came: no column tells why."""
+    whole = any(each["field"] in WHOLE for each in entry.problems)
+    return whole and entry.id == entry_id(table, entry.origin, entry.row_number, entry.row)
 
 
 def _frame(entries: list[Entry], schema: pl.Schema) -> pl.DataFrame:

@@ -30,6 +30,11 @@ _COLUMNS = {
 }
 
 
+LINE, TOKEN = "(line)", "token"
+WHOLE = (LINE, TOKEN)
+"""Problems of a row as a whole, under no column's name: how its line is written, or that its token is none."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A quarantined row. `problems` are {field, reason}; `row` is as it came, in JSON's types."""

@@ -235,6 +235,7 @@ def test_a_cause_that_no_retrain_took_is_sent_again_unless_it_must_wait(
 ) -> None:
     from pipelines.flows import causes, trial
     from pipelines.steps import incidents
+    from pipelines.steps.signals import OnTrial
 
     monkeypatch.setattr(causes, "PATIENCE", timedelta(0))
     seed_live(built.project, "breakdown")
@@ -245,7 +246,7 @@ def test_a_cause_that_no_retrain_took_is_sent_again_unless_it_must_wait(
         patch.setattr(incidents, "find_incidents", lambda *_: (broken,))
         assert watch()["action"] == "hold"
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "words", lambda *_: "version 2 is on trial")
+        patch.setattr(trial, "on_trial", lambda *_: OnTrial("version 2 is on trial"))
         assert watch()["action"] == "wait"
     assert len(events) == 1
     assert watch()["action"] == "wait"  # for the cooldown: nothing new is asked for

@@ -16,13 +16,16 @@ from pipelines.cli.data import _present
 from pipelines.errors import DataError, LoopError, UsageError
 from pipelines.flows import clock
 from pipelines.flows.edge import bind
+from pipelines.flows.feed import feed
 from pipelines.flows.live import advance_world, bind_live, is_seeded, seed_live, turn
+from pipelines.flows.overview import quarantined
 from pipelines.flows.real import midnight_after_last
 from pipelines.flows.serve import _require_whole
 from pipelines.flows.work import take_in
 from pipelines.steps.ingest import ingest
 from pipelines.stores.action_log import ActionLog
 from pipelines.stores.files import folder_digest
+from pipelines.stores.lake import Lake
 from pipelines.stores.workspace import Workspace
 
 AS_OF, DAY = datetime(2026, 3, 1, tzinfo=UTC), timedelta(days=1)
@@ -198,6 +201,51 @@ def test_rows_are_replayed_as_of_the_newest_that_were_taken_in(built: Plant) -> 
     live = bind_live(built.project, "breakdown")
     clock.advance(live.workspace, timedelta(hours=7))
     assert _present(bind_live(built.project, "breakdown"), live=True) == AS_OF + timedelta(hours=7)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_of_a_file_enter_a_live_system_once_and_are_known_from_then_on(
+    built: Plant, suffix: str
+) -> None:
+    seed_live(built.project, "breakdown")
+    ws = Workspace(built.live)
+    clock.advance(ws, timedelta(hours=7))
+    rows = stub_case.readings(a_day=1, days=3).with_columns(reading_id=pl.format("new-{}", "reading_id"))
+    file = built.project.root / f"late.{suffix}"
+    (rows.write_csv if suffix == "csv" else rows.write_parquet)(file)
+    if suffix == "csv":
+        file.write_text(file.read_text() + "2026-02-01,r,2026-02-01T00:00:00Z,0.5,a,1,more\n")
+    total = feed(built.project, "breakdown", "readings", file).total
+    assert (total.kept, total.quarantined) == (3, int(suffix == "csv"))
+    again = feed(built.project, "breakdown", "readings", file).total
+    assert (again.kept, again.duplicate) == (0, 3)
+    assert quarantined(ws) == int(suffix == "csv"), "once, however often it was read"
+    lake = Lake(ws.lake, bind(built.project, "breakdown").case.tables)
+    new = lake.scan("readings").filter(pl.col("reading_id").str.starts_with("new-")).collect()
+    assert new["arrived_at"].unique().to_list() == [AS_OF + timedelta(hours=7)]
+
+
+def test_what_cannot_be_fed_is_told_and_changes_nothing(built: Plant) -> None:
+    file = built.project.root / "rows.csv"
+    file.write_text("reading_id,heat\nr,1\n")
+    with pytest.raises(UsageError, match=r"loop up|loop seed"):
+        feed(built.project, "breakdown", "readings", file)
+    seed_live(built.project, "breakdown")
+    digest = folder_digest(Workspace(built.live).lake)
+    with pytest.raises(DataError, match="readings has no column"):
+        feed(built.project, "breakdown", "readings", file)
+    with pytest.raises(DataError, match="there is no file"):
+        feed(built.project, "breakdown", "readings", file.with_name("gone.csv"))
+    assert folder_digest(Workspace(built.live).lake) == digest
+
+
+def test_rows_of_today_wait_for_its_end(plant: Plant) -> None:
+    run, today = bind(plant.project, "breakdown"), datetime.now(UTC)
+    rows = stub_case.readings(a_day=1, days=2).with_columns(
+        pl.lit(today).dt.cast_time_unit("us").alias("arrived_at")
+    )
+    ingest(run.case, run.workspace, [Batch("readings", rows, "x.csv")], source="x", as_of=today + DAY)
+    assert midnight_after_last(run) <= datetime.now(UTC), "a clock that goes by the wall can begin there"
 
 
 def test_a_source_of_which_no_row_can_be_used_is_told(plant: Plant) -> None:

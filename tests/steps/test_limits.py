@@ -145,7 +145,7 @@ def test_withheld_rows_come_back_once_the_thresholds_are_raised(case: CaseStudy,
     assert {path: path.read_bytes() for path in ws.quarantine.rglob("*.jsonl")} == before
     raised = replay_quarantine(case, ws, AS_OF, limits=limits(actions={"pair": 4}))
     assert raised.total == Rows(read=3, kept=2, quarantined=1)
-    assert limited(ws) == {"actions, user_id, video_id, action: over the limit of 2 in 28 days": 3}
+    assert limited(ws) == {"actions, user_id, video_id, action: over the limit of 4 in 28 days": 1}
     assert kept(case, ws) == ["a000", "a001", "a002", "a003"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 from tiny import tiny_batches, tiny_tables
 
-from pipelines.case_study import Batch, CaseStudy
+from pipelines.case_study import SPOILED, Batch, CaseStudy
 from pipelines.cases.video_recommendation.tables import VideoImpressions
 from pipelines.errors import DataError, UsageError
 from pipelines.steps.ingest import Rows, ingest, manifests
@@ -131,6 +132,29 @@ def test_a_column_that_does_not_exist_keeps_the_row(case: CaseStudy, ws: Workspa
     assert video["problems"] == [
         {"field": "duration", "reason": "is not a column of videos: did you mean 'duration_seconds'?"}
     ]
+
+
+def test_a_row_that_is_spoiled_as_a_whole_passes_only_once_it_was_edited(
+    case: CaseStudy, ws: Workspace
+) -> None:
+    """What is wrong with its line is in no column, so nothing else would keep it out."""
+    (videos,) = (batch for batch in tiny_batches() if batch.table == "videos")
+    why = pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("the line has more fields than the header"))
+    ingest(
+        case,
+        ws,
+        [replace(videos, rows=videos.rows.with_columns(why.alias(SPOILED)))],
+        source="x",
+        as_of=AS_OF,
+    )
+    [shown] = show_quarantine(ws)
+    assert shown["problems"] == [{"field": "(line)", "reason": "the line has more fields than the header"}]
+    assert SPOILED not in shown["row"]
+    assert replay_quarantine(case, ws, AS_OF).total == Rows(read=1, quarantined=1)
+    assert show_quarantine(ws) == [shown]
+    correct(ws, "videos", json.dumps(shown["row"]["title"]), '"mended"')
+    assert replay_quarantine(case, ws, AS_OF).total == Rows(read=1, kept=1)
+    assert show_quarantine(ws) == []
 
 
 def test_a_line_that_is_no_json_is_named(case: CaseStudy, ws: Workspace, bad: None) -> None:
