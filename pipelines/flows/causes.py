@@ -100,10 +100,6 @@ class Journal:
         found = (cause.found_at for cause in self.causes() for each in cause.reasons if each["kind"] == kind)
         return max(map(datetime.fromisoformat, found), default=None)
 
-    def words(self, kind: str) -> set[str]:
-        """Return the words of every cause that a reason of a kind is part of: a version's tag `cause` tells its own."""
-        return {cause.words for cause in self.causes() if any(each["kind"] == kind for each in cause.reasons)}
-
     def note(self, decision: Decision, now: datetime) -> Cause | None:
         """Write down the cause of a decision to retrain; None where it is another."""
         if decision.action != "retrain":
@@ -113,19 +109,19 @@ class Journal:
         self._write([*self.causes(), cause])
         return cause
 
-    def send(self, emit: Callable[[Cause], None], wall: datetime) -> list[Cause]:
+    def send(self, emit: Callable[[Cause], None], wall: datetime, again: bool = True) -> list[Cause]:
         """Emit every cause that was not sent yet, and note each once `emit` has returned.
 
-        One that no retrain has come to an end for, hours after it was sent, is sent again: its run died, or failed.
+        One that no retrain has come to an end for, hours after it was sent, is sent `again`: its run died, or failed.
         """
         sent = []
         for cause in self.causes():
-            if cause.taken or (cause.sent and not _overdue(cause, wall)):
+            if cause.taken or (cause.sent and not (again and _overdue(cause, wall))):
                 continue
-            again = replace(cause, sent=True, sent_at=wall.isoformat(), sendings=cause.sendings + 1)
-            emit(again)
-            self._set(again)
-            sent.append(again)
+            now = replace(cause, sent=True, sent_at=wall.isoformat(), sendings=cause.sendings + 1)
+            emit(now)
+            self._set(now)
+            sent.append(now)
         return sent
 
     def taken(self, identity: str) -> bool:

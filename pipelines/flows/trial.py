@@ -21,6 +21,7 @@ from pipelines.stores.registry import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
     from pipelines.experiments.verdict import Verdict
+    from pipelines.steps.decide import Decision
     from pipelines.steps.signals import OnTrial
     from pipelines.stores.registry import Registry, Version
 
@@ -137,10 +138,24 @@ def tend(run: Run, now: datetime | None = None) -> Verdict | None:
     return None
 
 
-def overtake(run: Run, why: str, now: datetime) -> None:
-    """End the running experiment, if there still is one: it would tell too little, or too late."""
+def overtake(run: Run, decision: Decision, now: datetime) -> None:
+    """End the running experiment, if there still is one, for a fall that its challenger has learned nothing of.
+
+    Nor is another challenger tried that waits and knows no more.
+    """
+    from pipelines.steps.decide import fall_of
+
+    why = f"overtaken: {decision.cause}"
     if file.read_open(run.workspace) is not None:
-        stop(run, f"overtaken: {why}", now)
+        stop(run, why, now)
+    registry, began = run.registry, fall_of(decision.reasons)
+    with registry.lock():
+        waiting = registry.challenger()
+        if waiting is None or began is None or (learned := _learned(run, waiting.number)) is None:
+            return
+        if learned < began:
+            registry.tag(waiting, {"decision": "dismissed", "why": why})
+            registry.drop_alias(CHALLENGER)
 
 
 def on_trial(run: Run, now: datetime) -> OnTrial | None:
@@ -151,13 +166,18 @@ def on_trial(run: Run, now: datetime) -> OnTrial | None:
     if running is None or _days(running, now) > running.canary.maximum_days:
         return None
     number = running.challenger.number
-    known = next((each for each in run.registry.versions() if each.number == number), None)
-    learned = known.tags.get("as_of") if known is not None else None
     return OnTrial(
         f"version {number} is on trial since {running.started:%Y-%m-%d}",
-        None if learned is None else datetime.fromisoformat(learned),
+        _learned(run, number),
         early=_early(running),
     )
+
+
+def _learned(run: Run, number: str) -> datetime | None:
+    """Return until when a version may have learned of rows, of which labels tell later; None where nobody knows."""
+    known = next((each for each in run.registry.versions() if each.number == number), None)
+    as_of = None if known is None else known.tags.get("as_of")
+    return None if as_of is None else datetime.fromisoformat(as_of) - run.case.told_after
 
 
 def _early(running: Running) -> bool:
@@ -166,14 +186,18 @@ def _early(running: Running) -> bool:
 
 
 def _outdated(run: Run, running: Running) -> bool:
-    """Say whether a follow-up has made a newer challenger than the one that few have met."""
+    """Say whether a fall was to be followed up since the challenger that few have met learned, and a newer one has."""
     from pipelines.flows.causes import Journal
-    from pipelines.steps.decide import FOLLOW_UP
+    from pipelines.steps.decide import due_days
 
-    newest = run.registry.challenger()
-    if newest is None or newest.number == running.challenger.number or not _early(running):
+    newest, fall = run.registry.challenger(), Journal(run.workspace).fall()
+    if newest is None or fall is None or newest.number == running.challenger.number or not _early(running):
         return False
-    return newest.tags.get("cause") in Journal(run.workspace).words(FOLLOW_UP)
+    old, new = (_learned(run, number) for number in (running.challenger.number, newest.number))
+    if old is None or new is None:
+        return False
+    told = run.case.told_after
+    return any(old < due - told <= new for due in due_days(fall, run.config.triggers))
 
 
 def verdict_json(verdict: Verdict, now: datetime) -> dict[str, Any]:

@@ -51,9 +51,11 @@ def watch(case: str, as_of: UtcDatetime | None = None) -> dict[str, Any]:
 def ask(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:
     """Decide, write down a new cause, and send what was written down and not sent."""
     decision, cause = work.resolve(run, signals)
-    if decision.action == "retrain" or (decision.action == "wait" and signals.trial is None):
+    if decision.action != "hold":
         # By the wall's clock, as runs are: a simulated one may stand still.
-        Journal(run.workspace).send(lambda each: emit(run.case.name, each), datetime.now(UTC))
+        Journal(run.workspace).send(
+            lambda each: emit(run.case.name, each), datetime.now(UTC), again=signals.trial is None
+        )
     told("ask", decision.words)
     return decision, cause
 

@@ -142,7 +142,7 @@ def resolve(run: Run, signals: Signals) -> tuple[Decision, Cause | None]:
     if (
         decision.overtakes
     ):  # before the cause is written down: a watch that is killed in between finds it again
-        trial.overtake(run, decision.cause, now)
+        trial.overtake(run, decision, now)
     write_json(run.workspace.root / DECISION, {"at": now.isoformat(), **decision.as_json()})
     return decision, journal.note(decision, now)
 

@@ -24,9 +24,10 @@ DRIFT, ESTIMATED = "drift.found", "performance.estimated"
 FOLLOW_UP = "retrain.follow_up"
 LABELS, AGE = "labels.matured", "model.aged"
 FALLS = (PERFORMANCE, OUTCOME, ANSWERS, DRIFT, ESTIMATED)
-MEASURED = (PERFORMANCE, OUTCOME, ANSWERS)
 KINDS = (*FALLS, FOLLOW_UP, LABELS, AGE)
 """The kinds of reasons, the gravest first."""
+_DATED = (OUTCOME, ANSWERS)
+"""The falls that tell when they began. Performance tells since when it was measured, which moves on every day."""
 
 _DAY = timedelta(days=1)
 SHOWN = 5  # columns that a drift's words name; the report shows all
@@ -116,15 +117,20 @@ def decide(signals: Signals, triggers: Triggers, history: Sequence[datetime], no
 def _overtakes(trial: OnTrial | None, reasons: Sequence[Reason]) -> str:
     """Say why an experiment is over before its time; '' where it is not.
 
-    What was measured has fallen since its challenger learned: who wins a comparison of two that know the old world
-    alone tells nothing of the new one.
+    What comes of the answers, or what they are, has fallen since its challenger learned: who wins a comparison of two
+    that know the old world alone tells nothing of the new one.
     """
-    if trial is None:
+    began = fall_of(reasons)
+    if trial is None or trial.learned is None or began is None or began <= trial.learned:
         return ""
-    began = [each.since for each in reasons if each.kind in MEASURED and each.since is not None]
-    if trial.learned is not None and any(each > trial.learned for each in began):
-        return f"{trial.words}, which ends: it has learned until {trial.learned:%Y-%m-%d}, before that"
-    return ""
+    return f"{trial.words}, which ends: it has learned until {trial.learned:%Y-%m-%d %H:%M}, before that"
+
+
+def fall_of(reasons: Sequence[Reason]) -> datetime | None:
+    """Return when the newest fall among reasons began that tells it."""
+    return max(
+        (each.since for each in reasons if each.kind in _DATED and each.since is not None), default=None
+    )
 
 
 def _beside(trial: OnTrial, reasons: Sequence[Reason]) -> bool:
@@ -249,6 +255,12 @@ def follow_up_days(triggers: Triggers) -> Sequence[int]:
     return [math.ceil(first * 2**number / _DAY) for number in range(triggers.follow_ups)]
 
 
+def due_days(fall: Fall, triggers: Triggers) -> Sequence[datetime]:
+    """Return the midnights on which the follow-ups of a fall are due."""
+    begun = fall.found.replace(hour=0, minute=0, second=0, microsecond=0)
+    return [begun + days * _DAY for days in follow_up_days(triggers)]
+
+
 def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: datetime) -> int | None:
     """Number the follow-up of a fall that is due: twice as long after it each time, for as many new days again.
 
@@ -256,9 +268,7 @@ def _follow_up(fall: Fall, triggers: Triggers, trained: datetime | None, now: da
     """
     if now > fall.found + _horizon(triggers):
         return None
-    begun = fall.found.replace(hour=0, minute=0, second=0, microsecond=0)
-    for number, days in enumerate(follow_up_days(triggers), 1):
-        due = begun + days * _DAY
+    for number, due in enumerate(due_days(fall, triggers), 1):
         if trained is None or trained < due:
             return number if now >= due else None
     return None

@@ -12,7 +12,7 @@ from pipelines.case_study import SPOILED
 from pipelines.errors import DataError
 from pipelines.stores.location import reading
 
-_MORE = "_more"
+_MOST_MORE = 8
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 _SHOWN = 9
 _CHUNK_BYTES = 2**20
@@ -27,7 +27,8 @@ def scan_csv(path: Path, needed: Sequence[str] = ()) -> pl.LazyFrame:
     with reading(path):
         header = pl.scan_csv(path, infer_schema=False, truncate_ragged_lines=True, encoding="utf8-lossy")
         names = header.collect_schema().names()
-        spoiled = [_too_long(), *([] if is_utf8(path) else [unreadable(names)])]
+        more = [f"_{len(names) + n}_{SPOILED}" for n in range(_MOST_MORE)]
+        spoiled = [_too_long(more), *([] if is_utf8(path) else [unreadable(names)])]
     missing = [name for name in needed if name not in names]
     if missing:
         raise DataError(
@@ -36,8 +37,8 @@ def scan_csv(path: Path, needed: Sequence[str] = ()) -> pl.LazyFrame:
         )
     rows = pl.scan_csv(
         path,
-        schema={name: pl.String() for name in (*names, _MORE)},
-        missing_columns="insert",  # no line but a longer one than the header has it
+        schema={name: pl.String() for name in (*names, *more)},
+        missing_columns="insert",  # no line but a longer one than the header has them
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
     )
@@ -64,6 +65,7 @@ def unreadable(columns: Sequence[str]) -> pl.Expr:
     return pl.when(replaced).then(pl.lit(words))
 
 
-def _too_long() -> pl.Expr:
-    words = pl.format("the line has more fields than the header, from '{}' on", pl.col(_MORE))
-    return pl.when(pl.col(_MORE).is_not_null()).then(words)
+def _too_long(more: Sequence[str]) -> pl.Expr:
+    beyond = pl.concat_str(more, separator=",", ignore_nulls=True)
+    words = pl.format("the line has more fields than the header: '{}'", beyond)
+    return pl.when(pl.any_horizontal(pl.col(more).is_not_null())).then(words)

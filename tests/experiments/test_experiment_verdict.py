@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.errors import DataError
 from pipelines.experiments.declaration import Experiment, Guardrail, Metric
-from pipelines.experiments.verdict import Evidence, gather, judge
+from pipelines.experiments.verdict import Evidence, gather, judge, reach_of
 
 EXPERIMENT = Experiment(
     name="ranker",
@@ -81,8 +81,11 @@ def test_a_guardrail_that_the_design_cannot_see_to_hold_says_so() -> None:
     few = EXPERIMENT.model_copy(update={"planned_units": 3_000})
     for units in (1_000, 4_000):  # whatever has come until now, the design is the same
         rows = outcomes(units, lift=0.05)
-        words = " ".join(judge(few, gather(few, rows, rows), 10).reasons)
-        assert "with the 3,000 planned_units it is told to ± 0.0" in words
+        found = gather(few, rows, rows)
+        reach = reach_of(few, few.guardrails[0].metric, found)
+        assert reach == pytest.approx(0.0195, rel=0.1)
+        words = " ".join(judge(few, found, 10).reasons)
+        assert f"with the 3,000 planned_units it is told to ± {reach:.3g}" in words
     told = judge(EXPERIMENT, evidence(4_000, lift=0.05), 10)
     assert "may be worse by 0.01" in told.reasons[1] and "planned_units" not in told.reasons[1]
 

@@ -32,7 +32,7 @@ from pipelines.flows.overview import experiment
 from pipelines.flows.trial import look, on_trial, overtake, review, start, stop, tend
 from pipelines.flows.work import resolve
 from pipelines.settings import Bound, Canary, CaseConfig, Measure, Project, Triggers
-from pipelines.steps.decide import FOLLOW_UP, Decision, Reason
+from pipelines.steps.decide import OUTCOME, Decision, Reason
 from pipelines.steps.ingest import ingest_log
 from pipelines.steps.outcome import Outcome
 from pipelines.steps.promote import ROLLED_BACK, retire, rollback
@@ -359,7 +359,7 @@ def test_an_experiment_that_nobody_reviews_holds_retrains_no_longer_than_its_day
     held = f"version {challenger.number} is on trial since {NOON:%Y-%m-%d}"
     for at in (NOON, last, last + timedelta(hours=12)):  # its review may come yet
         assert (found := on_trial(town.run, at)) is not None and found.words == held
-        assert (found.learned, found.early) == (NOON - DAY, True)
+        assert (found.learned, found.early) == (NOON - DAY - town.run.case.told_after, True)
     assert on_trial(town.run, last + DAY) is None
     assert file.read_open(town.shop.ws) is not None
 
@@ -367,12 +367,22 @@ def test_an_experiment_that_nobody_reviews_holds_retrains_no_longer_than_its_day
 def test_an_experiment_that_the_world_has_overtaken_ends(town: Town) -> None:
     challenger = town.challenge(2)
     town.live()
-    overtake(town.run, "clicks have fallen", town.now)
+    waiting = town.version(3)
+    town.shop.registry.set_alias(CHALLENGER, waiting)
+    town.shop.registry.tag(waiting, {"as_of": NOON.isoformat()})
+    fell = Decision("retrain", (Reason(OUTCOME, "clicks have fallen", NOON + DAY / 2),))
+    overtake(town.run, fell, town.now)
     assert file.read_open(town.shop.ws) is None and CHALLENGER not in town.aliases()
     kept = town.shop.registry.version(challenger.number).tags
     assert kept["decision"] == "dismissed" and "overtaken: clicks have fallen" in kept["why"]
     assert ROLLED_BACK not in kept, "it may be as good as any where the old world comes back"
-    overtake(town.run, "again", town.now)
+    assert town.shop.registry.version(waiting.number).tags["decision"] == "dismissed", (
+        "it knows no more of it"
+    )
+    town.shop.registry.set_alias(CHALLENGER, waiting)
+    town.shop.registry.tag(waiting, {"as_of": (NOON + 2 * DAY).isoformat()})
+    overtake(town.run, fell, town.now)
+    assert town.aliases()[CHALLENGER] == waiting.number
 
 
 def test_a_watch_that_finds_a_fall_ends_the_experiment_and_asks(town: Town) -> None:
@@ -387,27 +397,24 @@ def test_a_watch_that_finds_a_fall_ends_the_experiment_and_asks(town: Town) -> N
     assert cause.words in town.shop.registry.version(challenger.number).tags["why"]
 
 
-def follow_up(town: Town) -> str:
-    """Write down that a fall is followed up; return the cause in words."""
-    decision = Decision("retrain", (Reason(FOLLOW_UP, "follow-up 1, from newer rows"),))
-    cause = Journal(town.shop.ws).note(decision, town.now)
-    assert cause is not None
-    return cause.words
-
-
 @pytest.mark.parametrize(
-    ("days", "followed", "replaced"), [(0, True, True), (1, True, True), (3, True, False), (0, False, False)]
+    ("days", "learned", "replaced"), [(0, 1, True), (1, 1, True), (3, 1, False), (0, 0.9, False)]
 )
-def test_a_follow_up_takes_the_place_of_a_challenger_that_few_have_met(
-    town: Town, days: int, followed: bool, replaced: bool
+def test_what_follows_up_a_fall_takes_the_place_of_a_challenger_that_few_have_met(
+    town: Town, days: int, learned: float, replaced: bool
 ) -> None:
+    """A follow-up is due a day after the fall: what has learned by then, whoever asked for it, knows more of it."""
+    run = replace(town.run, settings=CaseConfig(triggers=Triggers(new_labels=None, follow_ups=2)))
+    found = NOON.replace(hour=0)
+    Journal(town.shop.ws).note(Decision("retrain", (Reason(OUTCOME, "clicks fell"),)), found)
     first = town.challenge(2)
+    town.shop.registry.tag(first, {"as_of": found.isoformat()})
     for _ in range(days):
         town.live()
-    newer, words = town.version(3), follow_up(town)
+    newer = town.version(3)
     town.shop.registry.set_alias(CHALLENGER, newer)
-    town.shop.registry.tag(newer, {"cause": words if followed else "scheduled"})
-    tend(town.run, town.now)
+    town.shop.registry.tag(newer, {"as_of": (found + learned * DAY).isoformat()})
+    tend(run, town.now)
     running = file.read_open(town.shop.ws)
     assert running is not None and running.challenger.number == (newer if replaced else first).number
     assert town.aliases()[CHALLENGER] == newer.number, "else it waits for its turn"

@@ -391,9 +391,11 @@ def test_what_falls_after_a_version_on_trial_has_learned_ends_its_experiment() -
     fell = {"outcome": outcome(1.0)}
     decision = decided(trial=trial(NOW - 9 * DAY), **fell)
     assert decision.action == "retrain" and decision.reasons[0].kind == OUTCOME
-    ends = "version 4 is on trial since 2026-03-10, which ends: it has learned until 2026-03-11, before that"
+    ends = "version 4 is on trial since 2026-03-10, which ends: it has learned until 2026-03-11 00:00, before that"
     assert decision.overtakes == ends and decision.words.endswith(ends) and ends not in decision.cause
     for waits in (
+        # It is measured since the champion learned: that tells nothing of when it fell, and moves on every day.
+        decided(trial=trial(NOW - 9 * DAY - timedelta(hours=1)), performance=performance(0.3)),
         decided(trial=trial(NOW), **fell),
         decided(trial=trial(None), **fell),
         decided(trial=trial(NOW - 9 * DAY), alarms=("moved",), drifting_since="2026-03-15"),

@@ -127,6 +127,10 @@ def _affinities(path: Path) -> list[str]:
 
 def _first(path: Path) -> datetime | None:
     with reading(path):
-        moments = scan_csv(path, COLUMNS).select(moment_of(pl.col("timestamp")).min())
+        moments = (
+            scan_csv(path, COLUMNS)
+            .filter(pl.col(SPOILED).is_null())
+            .select(moment_of(pl.col("timestamp")).min())
+        )
         found: datetime | None = moments.collect(engine="streaming").item()
     return found

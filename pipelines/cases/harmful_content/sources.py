@@ -44,10 +44,8 @@ def _batches(path: Path) -> Iterator[pl.DataFrame]:
     """Yield rows of text with an `id`: the file's own number where each row has another, else the place in the file."""
     with reading(path):
         frame = scan_csv(path, _COLUMNS).collect()
-    numbered = (
-        frame.columns[0] in NUMBER
-        and frame.unique().select(pl.col(frame.columns[0]).is_unique().all()).item()
-    )
+    sound = frame.filter(pl.col(SPOILED).is_null()).unique()
+    numbered = frame.columns[0] in NUMBER and sound[frame.columns[0]].is_unique().all()
     number = frame.columns[0] if numbered else None
     place = pl.int_range(pl.len()).cast(pl.String)
     name = place if number is None else pl.coalesce(pl.col(number), place)

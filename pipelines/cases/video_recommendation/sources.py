@@ -95,7 +95,11 @@ def _batches(file: _File) -> Iterator[tuple[int, pl.DataFrame]]:
 def _first_ratings(ratings: _File) -> pl.DataFrame:
     """Find when each film was first rated: since then the platform could have known of it."""
     with reading(ratings.path):
-        rows = _scan(ratings).select("item_id", "timestamp", _moment(pl.col("timestamp")).alias("first"))
+        rows = (
+            _scan(ratings)
+            .filter(pl.col(SPOILED).is_null())
+            .select("item_id", "timestamp", _moment(pl.col("timestamp")).alias("first"))
+        )
         firsts = (
             rows.group_by("item_id").agg(pl.col("first").min(), pl.col("timestamp").first()).sort("item_id")
         )
