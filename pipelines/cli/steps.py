@@ -31,7 +31,10 @@ def step(
         typer.Option(help="the moment (ISO 8601, UTC); default params.yaml's, or the live clock's"),
     ] = None,
 ) -> None:
-    """Run one step of a case in its workspace; a live one ingests what its action log received."""
+    """Run one step of a case in its workspace.
+
+    A live one ingests what its action log received, and its features go online, as in a watch.
+    """
     from pipelines.flows import clock, work
     from pipelines.flows.edge import bind, perform
     from pipelines.flows.live import bind_live
@@ -44,6 +47,8 @@ def step(
     else:
         result = perform(run, name)
     say(f"{name} {case}: {summary(result)}")
+    if live and name == "features":
+        work.materialize(run)
 
 
 def rollback(

@@ -89,8 +89,11 @@ def install(app: FastAPI) -> None:
         return answer(422, f"{first['field']}: {first['reason']}", errors=errors)
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, str(error.detail), dict(error.headers or {}))
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        detail = str(error.detail)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            detail = f"nothing is served at {_sendable(request.url.path)}: /openapi.json lists what is"
+        return answer(error.status_code, detail, dict(error.headers or {}))
 
     @app.exception_handler(UnfitError)
     async def _unfit(_: Request, error: UnfitError) -> JSONResponse:
