@@ -52,6 +52,7 @@ def _taste(side: int) -> np.ndarray:
     return weights / weights.sum()
 
 
+@pytest.mark.slow  # half a minute and more; `test_real_data_lives.py` takes the same road in process
 def test_real_data_end_in_a_registered_version(project: Path, ratings: Path) -> None:
     done = loop(project, "run", CASE, "--source", "movietweetings", "--data", str(ratings), "--json")
     assert done.returncode == 0, done.stderr
